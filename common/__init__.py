@@ -1,0 +1,1 @@
+"""What ingest, storage nodes and query share: the log, records, labels, kernels."""

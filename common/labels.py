@@ -1,0 +1,149 @@
+"""Label sets: their canonical bytes, their identity, and columns of many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+METRIC_NAME = "__name__"
+
+Labels: TypeAlias = Mapping[str, str]
+
+
+def canonical_labels(labels: Labels) -> bytes:
+    """Encode a label set as the bytes that identify it (`docs/format/log-record.md`, 'Label set').
+
+    Labels ascend by the UTF-8 bytes of their names, each as uvarint length, name, uvarint length, value. A label
+    with an empty value is the same as no label and is left out.
+    """
+    pairs = sorted((name.encode(), value.encode()) for name, value in labels.items() if value)
+    return b"".join(_uvarint(len(name)) + name + _uvarint(len(value)) + value for name, value in pairs)
+
+
+def series_id(canonical: bytes) -> bytes:
+    """Identity of a series: xxh3-128 of its canonical bytes, 16 bytes, big-endian as xxhash prints it."""
+    return xxhash.xxh3_128_digest(canonical)
+
+
+def parse_canonical(data: bytes) -> dict[str, str]:
+    """Decode canonical bytes that Tabor itself wrote and checked."""
+    out: dict[str, str] = {}
+    at = 0
+    while at < len(data):
+        texts = []
+        for _ in range(2):
+            length = shift = 0
+            while True:
+                byte = data[at]
+                at += 1
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            texts.append(data[at : at + length].decode())
+            at += length
+        out[texts[0]] = texts[1]
+    return out
+
+
+def _uvarint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class StringPool:
+    """Strings as small integers: code 0 is the empty string, which is also an absent label.
+
+    A pool only grows; codes stay valid for its lifetime. A storage node keeps one pool for all its series
+    (positive codes). `fork()` gives a query a pool of its own on top, whose new strings get negative codes and go
+    away with the query. One thread adds to a pool; any may read it.
+    """
+
+    def __init__(self, base: StringPool | None = None) -> None:
+        self._base = base
+        self._strings: list[str] = [""]
+        self._codes: dict[str, int] = {"": 0}
+
+    def fork(self) -> StringPool:
+        assert self._base is None
+        return StringPool(self)
+
+    def __getitem__(self, code: int) -> str:
+        if self._base is None:
+            return self._strings[code]
+        return self._strings[-code] if code < 0 else self._base[code]
+
+    def find(self, text: str) -> int | None:
+        """Code of a string that is in the pool, else None."""
+        if self._base is not None:
+            code = self._base.find(text)
+            if code is not None:
+                return code
+        return self._codes.get(text)
+
+    def intern(self, text: str) -> int:
+        """Code of the string, which is added if it is new."""
+        code = self.find(text)
+        if code is None:
+            code = len(self._strings) if self._base is None else -len(self._strings)
+            # The string first: a reader that learns the code must find its string.
+            self._strings.append(text)
+            self._codes[text] = code
+        return code
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelTable:
+    """The label sets of many series as columns.
+
+    names: label names, unique, ascending by code point (the metric name is a label like others).
+    codes: int32, shape (n_names, n_series); `pool[code]` is the value, 0 stands for an absent label.
+    """
+
+    pool: StringPool
+    names: tuple[str, ...]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, label_sets: Sequence[Labels], pool: StringPool | None = None) -> LabelTable:
+        """Build a table from label sets, one series each; for tests and small results."""
+        pool = pool if pool is not None else StringPool()
+        names = tuple(sorted({name for labels in label_sets for name, value in labels.items() if value}))
+        codes = np.zeros((len(names), len(label_sets)), dtype=np.int32)
+        row = {name: i for i, name in enumerate(names)}
+        for column, labels in enumerate(label_sets):
+            for name, value in labels.items():
+                if value:
+                    codes[row[name], column] = pool.intern(value)
+        return cls(pool, names, codes)
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[1])
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """Codes of one label, shape (n_series,); zeros if no series has it."""
+        if name in self.names:
+            column: NDArray[np.int32] = self.codes[self.names.index(name)]
+            return column
+        return np.zeros(len(self), dtype=np.int32)
+
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> LabelTable:
+        """The table of the given series, by index or mask."""
+        return LabelTable(self.pool, self.names, np.ascontiguousarray(self.codes[:, rows]))
+
+    def labels(self, row: int) -> dict[str, str]:
+        """The label set of one series."""
+        codes = self.codes[:, row].tolist()
+        return {name: self.pool[code] for name, code in zip(self.names, codes, strict=True) if code}
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return (self.labels(row) for row in range(len(self)))

@@ -1,0 +1,100 @@
+"""What the query engine asks of storage, whether it lies in this process or behind HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import CallerError, RetryableError
+from common.labels import LabelTable
+
+MIN_TIME_MS = -(1 << 63)
+MAX_TIME_MS = (1 << 63) - 1
+STALE_NAN_BITS = 0x7FF0000000000002
+"""Bits of the value by which Prometheus marks that a series has ended."""
+
+
+class MatchOp(Enum):
+    EQUAL = "="
+    NOT_EQUAL = "!="
+    REGEX = "=~"
+    NOT_REGEX = "!~"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One condition on a label; an absent label has the value ''. Regexes are RE2 and fully anchored."""
+
+    op: MatchOp
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f'{self.name}{self.op.value}"{self.value}"'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Series and their samples, as columns in compressed-sparse-row form.
+
+    labels: one row a series, in no particular order; every series has at least one sample.
+    offsets: int64 (n_series + 1,); samples of series i are at [offsets[i], offsets[i + 1]).
+    timestamps: int64 (n_samples,), ms, strictly ascending within a series.
+    values: float64 (n_samples,), bit-exact (stale markers and NaN payloads survive).
+    """
+
+    labels: LabelTable
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+class TooManySamples(CallerError):
+    """A query would touch more samples than its limit."""
+
+
+class NotCaughtUp(RetryableError):
+    """A partition has not applied the log as far as a strong read needs."""
+
+
+class SeriesStore(Protocol):
+    """Read access to series. Methods block, may be called from any thread and at the same time.
+
+    Time ranges are closed on both sides, in ms. `matcher_sets` is a union of conjunctions; none at all means
+    every series. Series whose time span does not touch the range are left out.
+    """
+
+    def wait_caught_up(self, timeout_s: float) -> None:
+        """Return when everything acknowledged before the call is visible.
+
+        Raises:
+            NotCaughtUp: it was not within `timeout_s`; names the partition.
+        """
+
+    def select(
+        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+    ) -> Selection:
+        """Series that match all matchers, with their samples in the range.
+
+        Raises:
+            TooManySamples: more than `max_samples` samples would be returned.
+            CallerError: a regular expression is not valid RE2.
+        """
+
+    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+        """Label sets of the series that match any of the sets, each once."""
+
+    def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        """Names of all labels of these series, ascending."""
+
+    def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        """Values of one label among these series, ascending."""
