@@ -1,0 +1,304 @@
+"""Columns of a record to bytes and back (`docs/format/log-record.md`, 'Payload')."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.kernels.jit import device, kernel
+
+ID_BYTES = 16
+
+OK = 0
+BAD_VARINT = 1
+REF_OUT_OF_RANGE = 2
+BAD_LABEL_LENGTHS = 3
+TRUNCATED = 4
+TRAILING_BYTES = 5
+BAD_LABEL_SET = 6
+BAD_UTF8 = 7
+
+_7F = np.uint64(0x7F)
+_80 = np.uint64(0x80)
+_FF = np.uint64(0xFF)
+_0 = np.uint64(0)
+_1 = np.uint64(1)
+_7 = np.uint64(7)
+_8 = np.uint64(8)
+_63 = np.uint64(63)
+_MAX_REF = np.int64(0xFFFFFFFF)
+
+
+@device
+def _zigzag(delta):
+    """Signed to unsigned with small results for small magnitudes: 0, -1, 1, -2 become 0, 1, 2, 3."""
+    return np.uint64((delta << np.int64(1)) ^ (delta >> np.int64(63)))
+
+
+@device
+def _unzigzag(value):
+    return np.int64(value >> _1) ^ -np.int64(value & _1)
+
+
+@device
+def _put(out, at, value):
+    """Write a uvarint; the caller has made room. Returns the position behind it."""
+    while value >= _80:
+        out[at] = np.uint8((value & _7F) | _80)
+        value >>= _7
+        at += 1
+    out[at] = np.uint8(value)
+    return at + 1
+
+
+@device
+def _get(data, at, end):
+    """Read a uvarint before `end`. Returns it and the position behind it, which is -1 if there is none."""
+    value = _0
+    shift = _0
+    while at < end:
+        byte = np.uint64(data[at])
+        at += 1
+        # The tenth byte has room for the 64th bit only.
+        if shift == _63 and byte > _1:
+            return value, -1
+        value |= (byte & _7F) << shift
+        if byte < _80:
+            return value, at
+        shift += _7
+    return value, -1
+
+
+@device
+def _uvarint_size(value):
+    size = 1
+    while value >= _80:
+        value >>= _7
+        size += 1
+    return size
+
+
+@device
+def _prefers_double_delta(timestamps, base):
+    """Whether second differences make shorter varints than first ones."""
+    single = 0
+    double = 0
+    previous = base
+    previous_delta = np.int64(0)
+    for i in range(timestamps.size):
+        delta = timestamps[i] - previous
+        single += _uvarint_size(_zigzag(delta))
+        double += _uvarint_size(_zigzag(delta - previous_delta))
+        previous = timestamps[i]
+        previous_delta = delta
+    return double < single
+
+
+@kernel(
+    "int64(Array(uint32, 1, 'C', readonly=True), Array(uint8, 2, 'C', readonly=True),"
+    " Array(int64, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True),"
+    " Array(uint32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
+    " Array(uint64, 1, 'C', readonly=True), int64, uint8[::1])"
+)
+def encode_payload(declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, bits, base, out):
+    """Write all columns to `out`, which has room for the worst case.
+
+    Returns the size, negative if timestamps were written as second differences.
+    """
+    at = 0
+    previous = np.int64(0)
+    for i in range(declared_refs.size):
+        ref = np.int64(declared_refs[i])
+        at = _put(out, at, _zigzag(ref - previous))
+        previous = ref
+    for i in range(declared_refs.size):
+        at = _put(out, at, np.uint64(label_offsets[i + 1] - label_offsets[i]))
+    for i in range(declared_refs.size):
+        for j in range(ID_BYTES):
+            out[at + j] = declared_ids[i, j]
+        at += ID_BYTES
+    for i in range(label_bytes.size):
+        out[at + i] = label_bytes[i]
+    at += label_bytes.size
+
+    previous = np.int64(0)
+    for i in range(refs.size):
+        ref = np.int64(refs[i])
+        at = _put(out, at, _zigzag(ref - previous))
+        previous = ref
+
+    double = _prefers_double_delta(timestamps, base)
+    previous = base
+    previous_delta = np.int64(0)
+    for i in range(timestamps.size):
+        delta = timestamps[i] - previous
+        at = _put(out, at, _zigzag(delta - previous_delta))
+        previous = timestamps[i]
+        if double:
+            previous_delta = delta
+
+    n = bits.size
+    shift = _0
+    for _ in range(8):
+        for i in range(n):
+            out[at + i] = np.uint8((bits[i] >> shift) & _FF)
+        at += n
+        shift += _8
+    return -at if double else at
+
+
+@kernel(
+    "int64(Array(uint8, 1, 'C', readonly=True), int64, boolean, uint32[::1], uint8[:, ::1], int64[::1],"
+    " uint8[::1], uint32[::1], int64[::1], uint64[::1])"
+)
+def decode_payload(
+    data, base, double, declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, bits
+):
+    """Fill all columns, whose sizes say how many there are, from `data`. Returns OK or what is wrong."""
+    end = data.size
+    at = 0
+    previous = np.int64(0)
+    for i in range(declared_refs.size):
+        value, at = _get(data, at, end)
+        if at < 0:
+            return BAD_VARINT
+        delta = _unzigzag(value)
+        # Each difference alone is limited first: the sum must not wrap around into the range.
+        if delta < -_MAX_REF or delta > _MAX_REF:
+            return REF_OUT_OF_RANGE
+        previous += delta
+        if previous < 0 or previous > _MAX_REF:
+            return REF_OUT_OF_RANGE
+        declared_refs[i] = np.uint32(previous)
+    label_offsets[0] = 0
+    for i in range(declared_refs.size):
+        value, at = _get(data, at, end)
+        if at < 0:
+            return BAD_VARINT
+        if value > np.uint64(label_bytes.size - label_offsets[i]):
+            return BAD_LABEL_LENGTHS
+        label_offsets[i + 1] = label_offsets[i] + np.int64(value)
+    if label_offsets[declared_refs.size] != label_bytes.size:
+        return BAD_LABEL_LENGTHS
+    if declared_refs.size * ID_BYTES + label_bytes.size > end - at:
+        return TRUNCATED
+    for i in range(declared_refs.size):
+        for j in range(ID_BYTES):
+            declared_ids[i, j] = data[at + j]
+        at += ID_BYTES
+    for i in range(label_bytes.size):
+        label_bytes[i] = data[at + i]
+    at += label_bytes.size
+
+    previous = np.int64(0)
+    for i in range(refs.size):
+        value, at = _get(data, at, end)
+        if at < 0:
+            return BAD_VARINT
+        delta = _unzigzag(value)
+        if delta < -_MAX_REF or delta > _MAX_REF:
+            return REF_OUT_OF_RANGE
+        previous += delta
+        if previous < 0 or previous > _MAX_REF:
+            return REF_OUT_OF_RANGE
+        refs[i] = np.uint32(previous)
+
+    previous = base
+    previous_delta = np.int64(0)
+    for i in range(timestamps.size):
+        value, at = _get(data, at, end)
+        if at < 0:
+            return BAD_VARINT
+        delta = _unzigzag(value) + previous_delta
+        previous += delta
+        timestamps[i] = previous
+        if double:
+            previous_delta = delta
+
+    n = bits.size
+    if 8 * n > end - at:
+        return TRUNCATED
+    if 8 * n < end - at:
+        return TRAILING_BYTES
+    for i in range(n):
+        word = _0
+        for plane in range(8):
+            word |= np.uint64(data[at + plane * n + i]) << np.uint64(8 * plane)
+        bits[i] = word
+    return OK
+
+
+@device
+def _is_utf8(data, at, end):
+    """Whether data[at:end) is UTF-8 as RFC 3629 has it: no surrogates, no overlong forms, at most U+10FFFF."""
+    while at < end:
+        lead = data[at]
+        at += 1
+        if lead < 0x80:
+            continue
+        low = 0x80
+        high = 0xBF
+        if 0xC2 <= lead <= 0xDF:
+            more = 1
+        elif 0xE0 <= lead <= 0xEF:
+            more = 2
+            if lead == 0xE0:
+                low = 0xA0
+            elif lead == 0xED:
+                high = 0x9F
+        elif 0xF0 <= lead <= 0xF4:
+            more = 3
+            if lead == 0xF0:
+                low = 0x90
+            elif lead == 0xF4:
+                high = 0x8F
+        else:
+            return False
+        if more > end - at:
+            return False
+        for _ in range(more):
+            if data[at] < low or data[at] > high:
+                return False
+            low = 0x80
+            high = 0xBF
+            at += 1
+    return True
+
+
+@device
+def _is_less(data, a, a_end, b, b_end):
+    """Whether data[a:a_end) comes before data[b:b_end) by bytes."""
+    while a < a_end and b < b_end:
+        if data[a] != data[b]:
+            return data[a] < data[b]
+        a += 1
+        b += 1
+    return a == a_end and b < b_end
+
+
+@kernel("int64(int64[::1], uint8[::1])")
+def check_label_sets(label_offsets, label_bytes):
+    """Whether every label set is canonical: whole texts, names ascending, no empty text, UTF-8.
+
+    Returns OK or what is wrong. The offsets are known to ascend from 0 to the size of the bytes.
+    """
+    for i in range(label_offsets.size - 1):
+        at = label_offsets[i]
+        end = label_offsets[i + 1]
+        name = np.int64(-1)
+        name_end = np.int64(-1)
+        while at < end:
+            before = name
+            before_end = name_end
+            for part in range(2):
+                length, at = _get(label_bytes, at, end)
+                if at < 0 or length == _0 or length > np.uint64(end - at):
+                    return BAD_LABEL_SET
+                if not _is_utf8(label_bytes, at, at + np.int64(length)):
+                    return BAD_UTF8
+                if part == 0:
+                    name = at
+                    name_end = at + np.int64(length)
+                at += np.int64(length)
+            if before >= 0 and not _is_less(label_bytes, before, before_end, name, name_end):
+                return BAD_LABEL_SET
+    return OK
