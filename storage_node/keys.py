@@ -1,0 +1,70 @@
+"""Keys of the views in RocksDB (`docs/format/rocksdb-keys.md`).
+
+Every key starts with one byte for its kind; numbers are big-endian, so that the order of the bytes is the order
+of the numbers. Windows are signed and stored with the sign bit flipped.
+"""
+
+from __future__ import annotations
+
+import struct
+
+NODE_META = b"M"
+PARTITION_META = b"P"
+PRODUCER_REFS = b"R"
+SERIES_TIMES = b"T"
+ORPHANS = b"O"
+WINDOW = b"W"
+SEGMENT_DIRECTORY = b"D"
+SEGMENT_BLOCK = b"B"
+# The index of series has the kinds below; see `storage_node/index.py`.
+INDEX_KINDS = b"abcdefgh"
+
+_SIGN = 1 << 63
+_PARTITION = struct.Struct(">cI")
+_BLOCK_OF = struct.Struct(">cII")
+_PRODUCER = struct.Struct(">cIQI")
+_WINDOW = struct.Struct(">cIQ")
+_SEGMENT = struct.Struct(">cIQQ")
+_BLOCK = struct.Struct(">cIQQI")
+
+
+def partition_meta(partition: int) -> bytes:
+    return _PARTITION.pack(PARTITION_META, partition)
+
+
+def of_partition(kind: bytes, partition: int) -> tuple[bytes, bytes]:
+    """The half-open range of all keys of one kind and partition."""
+    return _PARTITION.pack(kind, partition), _PARTITION.pack(kind, partition + 1)
+
+
+def numbered(kind: bytes, partition: int, number: int) -> bytes:
+    """Key of block `number` of a column that is stored in blocks."""
+    return _BLOCK_OF.pack(kind, partition, number)
+
+
+def producer_refs(partition: int, producer_id: int, block: int) -> bytes:
+    return _PRODUCER.pack(PRODUCER_REFS, partition, producer_id, block)
+
+
+def parse_producer_refs(key: bytes) -> tuple[int, int]:
+    """(producer_id, block) of such a key."""
+    _, _, producer_id, block = _PRODUCER.unpack(key)
+    return producer_id, block
+
+
+def window(kind: bytes, partition: int, number: int) -> bytes:
+    """Key of a window's record, and the start of the keys of all its segments of the given kind."""
+    return _WINDOW.pack(kind, partition, number + _SIGN)
+
+
+def parse_window(key: bytes) -> int:
+    _, _, number = _WINDOW.unpack(key)
+    return int(number) - _SIGN
+
+
+def segment_directory(partition: int, number: int, segment: int) -> bytes:
+    return _SEGMENT.pack(SEGMENT_DIRECTORY, partition, number + _SIGN, segment)
+
+
+def segment_block(partition: int, number: int, segment: int, block: int) -> bytes:
+    return _BLOCK.pack(SEGMENT_BLOCK, partition, number + _SIGN, segment, block)
