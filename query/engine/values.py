@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from common.labels import LabelTable
+from common.labels import LabelTable, StringPool
 from query.promql.ast import Span
 
 
@@ -102,9 +102,11 @@ class Context:
 
     steps: int64 (n_steps,), Unix ms, ascending: the times the query asks for.
     step_ms: their distance; 0 for an instant query.
+    pool: strings of the query, shared by all its label tables; for values that have no table to start from.
     """
 
     steps: NDArray[np.int64]
     step_ms: int
     lookback_ms: int
     annotations: Annotations
+    pool: StringPool = field(default_factory=StringPool)
