@@ -10,6 +10,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from common.interning import StringBytes
+
 METRIC_NAME = "__name__"
 
 Labels: TypeAlias = Mapping[str, str]
@@ -72,6 +74,7 @@ class StringPool:
         self._base = base
         self._strings: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
+        self._bytes: StringBytes | None = None
 
     def fork(self) -> StringPool:
         assert self._base is None
@@ -99,6 +102,45 @@ class StringPool:
             self._strings.append(text)
             self._codes[text] = code
         return code
+
+    def intern_labels(
+        self,
+        rows: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        data: NDArray[np.uint8],
+        counts: NDArray[np.int64],
+    ) -> NDArray[np.int32]:
+        """Codes of names and values of many label sets; Python objects are made for new strings only.
+
+        rows: int64 (n,), the label sets wanted; set i is `data[offsets[i]:offsets[i + 1]]`, canonical and checked.
+        counts: int64 (n,), number of labels of each. Returns int32 (sum(counts), 2).
+        """
+        known = self.utf8()
+        first = len(known)
+        codes = known.add(rows, offsets, data, counts)
+        texts = known.texts(first)
+        # The strings first: a reader that learns a code must find its string.
+        self._strings.extend(texts)
+        self._codes.update(zip(texts, range(first, first + len(texts)), strict=True))
+        return codes
+
+    def utf8(self) -> StringBytes:
+        """The strings of the pool as bytes; for the thread that adds to it."""
+        assert self._base is None
+        if self._bytes is None:
+            self._bytes = StringBytes()
+        fresh = [text.encode(errors="surrogatepass") for text in self._strings[len(self._bytes) :]]
+        if fresh:
+            # Each as a label set of its own, `text="text"`.
+            sets = [2 * (_uvarint(len(text)) + text) for text in fresh]
+            offsets = np.cumsum([0, *map(len, sets)], dtype=np.int64)
+            data = np.frombuffer(b"".join(sets), dtype=np.uint8)
+            self._bytes.add(np.arange(len(sets)), offsets, data, np.ones(len(sets), dtype=np.int64))
+        return self._bytes
+
+    def __len__(self) -> int:
+        """Number of codes that are not negative."""
+        return len(self._strings) if self._base is None else len(self._base)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
