@@ -1,0 +1,61 @@
+# All set-up there is. Every target makes what it needs, from a bare Python 3.11, and says what it does.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench bench-quick kafka lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/run.stamp ## Run Tabor on this machine: data in ./data, http://127.0.0.1:9080 (ARGS="--listen …")
+	@exec $(BIN)/tabor run $(ARGS)
+
+test: $(VENV)/dev.stamp ## Run all tests (ARGS="tests/unit -k chunk" for some); needs Java 17, prometheus, node exporter
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## Format the sources
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp ## Measure ingestion, queries, replay and memory; prints and saves bench/results
+	@$(BIN)/python -m bench $(ARGS)
+
+kafka: $(VENV)/dev.stamp ## Run a local single Kafka broker in the foreground, without Docker (ARGS="--port 9092")
+	@exec $(BIN)/python -m tests.kafka_broker $(ARGS)
+
+lock: | $(VENV)/bin/python ## Pin exact versions of everything pyproject.toml allows
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	@$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml
+	@$(BIN)/pip-compile $(LOCK) --allow-unsafe --extra dev --output-file requirements-dev.lock pyproject.toml
+
+clean: ## Remove what the other targets made, but not your data
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Tabor needs Python 3.11 or newer; $(PYTHON) is older. Say which to take: make PYTHON=python3.11 …"; exit 1; }
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing Tabor's packages into $(VENV) (once, about 100 MB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "installing the packages for tests and checks into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

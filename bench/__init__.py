@@ -1,0 +1,1 @@
+"""Measurements: fixed seeds, one command, peers in the same run. See `python -m bench --help`."""
