@@ -1,0 +1,20 @@
+"""Settings of the query side; the defaults are Prometheus' where it has the setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueryConfig:
+    """Limits of one query server.
+
+    consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
+    """
+
+    lookback_ms: int = 300_000
+    timeout_s: float = 120.0
+    max_concurrency: int = 20
+    max_samples: int = 50_000_000
+    max_points: int = 11_000
+    consistency: str = "strong"

@@ -1,0 +1,233 @@
+"""Prometheus' HTTP API for queries, on top of `query.service`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from common.errors import CallerError, RetryableError
+from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
+from query.engine.engine import QueryCancelled, QueryResult, QueryTimeout
+from query.engine.values import EvalError, RangeVector, Vector
+from query.json_result import encode_data, encode_result
+from query.metrics import QUERIES
+from query.params import BadParameter, Parameters, unescape_label_name
+from query.promql.parser import ParseError
+from query.service import QueryService
+
+MAX_FORM_BYTES = 10 << 20
+TRUNCATED = "results truncated due to limit"
+_log = structlog.get_logger(__name__)
+
+Handler = Callable[[Parameters, Request], Awaitable[Response]]
+
+
+def router(service: QueryService, version: str) -> APIRouter:
+    """Routes of Prometheus' query API; every GET may also be a POST with a form."""
+    api = _Api(service, version)
+    routes = APIRouter()
+
+    def add(path: str, handler: Handler, *, post: bool = True) -> None:
+        name = path.split("/")[3]
+
+        async def endpoint(request: Request) -> Response:
+            response = await _answer(handler, request)
+            QUERIES.labels(name, response.status_code).inc()
+            return response
+
+        routes.add_api_route(
+            path, endpoint, methods=["GET", "POST"] if post else ["GET"], response_class=Response, name=name
+        )
+
+    add("/api/v1/query", api.instant)
+    add("/api/v1/query_range", api.range)
+    add("/api/v1/series", api.series)
+    add("/api/v1/labels", api.label_names)
+    add("/api/v1/label/{name:path}/values", api.label_values, post=False)
+    add("/api/v1/status/buildinfo", api.buildinfo, post=False)
+    return routes
+
+
+class _Api:
+    def __init__(self, service: QueryService, version: str) -> None:
+        self._service = service
+        self._version = version
+
+    async def instant(self, p: Parameters, request: Request) -> Response:
+        limit = p.limit()
+        future = self._service.instant(
+            p.get("query"),
+            p.time_ms("time", _now_ms()),
+            lookback_ms=_lookback_ms(p),
+            timeout_s=_timeout_s(p),
+            consistency=self._consistency(p, request),
+        )
+        return _result(await asyncio.wrap_future(future), limit)
+
+    async def range(self, p: Parameters, request: Request) -> Response:
+        limit = p.limit()
+        start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
+        if end_ms < start_ms:
+            raise BadParameter("end", "end timestamp must not be before start time")
+        step_ms = p.duration_ms("step")
+        if step_ms <= 0:
+            raise BadParameter(
+                "step",
+                "zero or negative query resolution step widths are not accepted. Try a positive integer",
+            )
+        if (end_ms - start_ms) // step_ms > self._service.config.max_points:
+            raise CallerError(
+                f"exceeded maximum resolution of {self._service.config.max_points:,} points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)"
+            )
+        future = self._service.range(
+            p.get("query"),
+            start_ms,
+            end_ms,
+            step_ms,
+            lookback_ms=_lookback_ms(p),
+            timeout_s=_timeout_s(p),
+            consistency=self._consistency(p, request),
+        )
+        return _result(await asyncio.wrap_future(future), limit)
+
+    async def series(self, p: Parameters, request: Request) -> Response:
+        if not p.all("match[]"):
+            raise CallerError("no match[] parameter provided")
+        limit = p.limit()
+        future = self._service.series(p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        table = await asyncio.wrap_future(future)
+        rows = len(table) if limit == 0 else min(limit, len(table))
+        return _data([table.labels(row) for row in range(rows)], truncated=rows < len(table))
+
+    async def label_names(self, p: Parameters, request: Request) -> Response:
+        future = self._service.label_names(p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        return _limited(await asyncio.wrap_future(future), p.limit())
+
+    async def label_values(self, p: Parameters, request: Request) -> Response:
+        name = unescape_label_name(request.path_params["name"])
+        if not name:
+            raise CallerError('invalid label name: ""')
+        future = self._service.label_values(name, p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        return _limited(await asyncio.wrap_future(future), p.limit())
+
+    async def buildinfo(self, p: Parameters, request: Request) -> Response:
+        # Grafana and others read from the version what the API can do, so it names the Prometheus release
+        # whose API this is, and Tabor's own behind the plus sign.
+        return _data(
+            {
+                "version": f"3.14.0+tabor.{self._version}",
+                "revision": "",
+                "branch": "",
+                "buildUser": "",
+                "buildDate": "",
+                "goVersion": "",
+            }
+        )
+
+    def _consistency(self, p: Parameters, request: Request) -> str:
+        return (
+            request.headers.get("x-read-consistency") or p.get("consistency") or self._service.config.consistency
+        )
+
+
+async def _answer(handler: Handler, request: Request) -> Response:
+    """Run a handler and turn what it raises into Prometheus' error answers."""
+    try:
+        form = b""
+        if request.method == "POST":
+            form = await _form(request)
+        return await handler(Parameters.of(request.scope["query_string"], form), request)
+    except ParseError as error:
+        return _error(400, "bad_data", f'invalid parameter "query": {error}')
+    except QueryTimeout as error:
+        return _error(503, "timeout", str(error))
+    except QueryCancelled as error:
+        return _error(499, "canceled", str(error))
+    except (EvalError, TooManySamples) as error:
+        return _error(422, "execution", str(error))
+    except CallerError as error:
+        return _error(400, "bad_data", str(error))
+    except RetryableError as error:
+        response = _error(503, "unavailable", str(error))
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        return response
+    except Exception:
+        _log.exception("query_failed", path=request.url.path)
+        return _error(500, "internal", "internal error; the server's log has the details")
+
+
+async def _form(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("", "application/x-www-form-urlencoded"):
+        return b""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise CallerError(f"the form is larger than {MAX_FORM_BYTES} bytes")
+    return bytes(body)
+
+
+def _result(result: QueryResult, limit: int) -> Response:
+    warnings = []
+    if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
+        result = replace(result, value=_first(result.value, limit))
+        warnings.append(TRUNCATED)
+    chunks: Iterator[bytes] = encode_result(result, extra_warnings=warnings)
+    return StreamingResponse(chunks, media_type="application/json")
+
+
+def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:
+    labels, drop_name = value.labels.take(np.arange(n_series)), value.drop_name[:n_series]
+    if isinstance(value, RangeVector):
+        return replace(value, labels=labels, drop_name=drop_name, offsets=value.offsets[: n_series + 1])
+    values, present = value.values[:n_series], value.present[:n_series]
+    return Vector(labels=labels, values=values, present=present, drop_name=drop_name)
+
+
+def _data(data: object, *, truncated: bool = False) -> Response:
+    return Response(encode_data(data, [TRUNCATED] if truncated else ()), media_type="application/json")
+
+
+def _limited(texts: list[str], limit: int) -> Response:
+    kept = texts if limit == 0 else texts[:limit]
+    return _data(kept, truncated=len(kept) < len(texts))
+
+
+def _error(status: int, kind: str, message: str) -> Response:
+    body = {"status": "error", "errorType": kind, "error": message}
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _time_range(p: Parameters) -> tuple[int, int]:
+    start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
+    if end_ms < start_ms:
+        raise BadParameter("end", "end timestamp must not be before start time")
+    return start_ms, end_ms
+
+
+def _timeout_s(p: Parameters) -> float | None:
+    timeout_ms = p.duration_ms("timeout", 0)
+    if timeout_ms < 0:
+        raise BadParameter("timeout", "must not be negative")
+    return timeout_ms / 1000 or None
+
+
+def _lookback_ms(p: Parameters) -> int | None:
+    lookback_ms = p.duration_ms("lookback_delta", 0)
+    if lookback_ms < 0:
+        raise BadParameter("lookback_delta", "must not be negative")
+    return lookback_ms or None

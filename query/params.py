@@ -1,0 +1,171 @@
+"""Parameters of Prometheus' HTTP API: times, durations, selectors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import parse_qs
+
+from common.errors import CallerError
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher
+from query.promql.ast import VectorSelector
+from query.promql.parser import ParseError, parse
+
+_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
+_UNIT_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
+)
+_ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_")
+_MAX_BODY_FIELDS = 10_000
+
+
+class BadParameter(CallerError):
+    """A parameter cannot be read (errorType 'bad_data')."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f'invalid parameter "{name}": {reason}')
+
+
+class Parameters:
+    """Query and form parameters of one request; the form comes first, as in Go's net/http."""
+
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        self._fields = fields
+
+    @classmethod
+    def of(cls, query_string: bytes, form: bytes) -> Parameters:
+        fields: dict[str, list[str]] = {}
+        for text in (form, query_string):
+            try:
+                decoded = text.decode("utf-8", "surrogateescape")
+                parsed = parse_qs(
+                    decoded, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MAX_BODY_FIELDS
+                )
+            except ValueError as error:
+                raise CallerError(f"error parsing form values: {error}") from None
+            for name, values in parsed.items():
+                fields.setdefault(name, []).extend(values)
+        for name, values in fields.items():
+            for value in values:
+                if not _is_utf8(value):
+                    raise BadParameter(name, f"{value!a} is not valid UTF-8")
+        return cls(fields)
+
+    def get(self, name: str) -> str:
+        values = self._fields.get(name)
+        return values[0] if values else ""
+
+    def all(self, name: str) -> Sequence[str]:
+        return self._fields.get(name, ())
+
+    def time_ms(self, name: str, default: int | None = None) -> int:
+        text = self.get(name)
+        if not text:
+            if default is None:
+                raise BadParameter(name, 'cannot parse "" to a valid timestamp')
+            return default
+        time_ms = parse_time_ms(text)
+        if time_ms is None:
+            raise BadParameter(name, f'cannot parse "{text}" to a valid timestamp')
+        return time_ms
+
+    def duration_ms(self, name: str, default: int | None = None) -> int:
+        text = self.get(name)
+        if not text:
+            if default is None:
+                raise BadParameter(name, 'cannot parse "" to a valid duration')
+            return default
+        duration_ms = parse_duration_ms(text)
+        if duration_ms is None:
+            raise BadParameter(name, f'cannot parse "{text}" to a valid duration')
+        return duration_ms
+
+    def limit(self) -> int:
+        """Upper limit of results; 0 stands for none."""
+        text = self.get("limit")
+        if not text:
+            return 0
+        if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+            raise BadParameter("limit", f'cannot parse "{text}" to a valid limit')
+        if int(text) < 0:
+            raise BadParameter("limit", "limit must be non-negative")
+        return int(text)
+
+    def matcher_sets(self) -> list[tuple[Matcher, ...]]:
+        sets = []
+        for text in self.all("match[]"):
+            try:
+                expr = parse(text)
+            except ParseError as error:
+                raise BadParameter("match[]", str(error)) from None
+            if not isinstance(expr, VectorSelector) or expr.offset != 0 or expr.at is not None:
+                raise BadParameter("match[]", f"{text!r} is not a series selector")
+            sets.append(expr.matchers)
+        return sets
+
+
+def parse_time_ms(text: str) -> int | None:
+    """Unix seconds with fractions, or RFC 3339; None if it is neither."""
+    seconds = _parse_float(text)
+    if seconds is not None:
+        return _clamp(math.floor(seconds * 1000 + 0.5))
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    fraction, _, sign, off_hour, off_minute = match.groups()[6:]
+    zone = UTC
+    try:
+        if sign:
+            shift = timedelta(hours=int(off_hour), minutes=int(off_minute))
+            zone = timezone(shift if sign == "+" else -shift)
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=zone)
+    except ValueError:
+        return None
+    whole_s = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    return whole_s * 1000 + int((fraction or "0").ljust(3, "0")[:3])
+
+
+def parse_duration_ms(text: str) -> int | None:
+    """Seconds with fractions, or Prometheus' form such as 1h30m; None if it is neither."""
+    seconds = _parse_float(text)
+    if seconds is not None:
+        duration_ms = seconds * 1000
+        return int(duration_ms) if abs(duration_ms) < MAX_TIME_MS else None
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        return None
+    total = sum(int(part) * unit for part, unit in zip(match.groups(), _UNIT_MS, strict=True) if part)
+    return total if total <= MAX_TIME_MS // 1_000_000 else None
+
+
+def unescape_label_name(name: str) -> str:
+    """A label name of a URL path; after `U__`, '_2e_' is the character 0x2e and '__' an underscore."""
+    if not name.startswith("U__"):
+        return name
+    return _ESCAPED.sub(lambda m: "_" if m.group(1) is None else _character(m), name[3:])
+
+
+def _character(match: re.Match[str]) -> str:
+    code = int(match.group(1), 16)
+    if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        return match.group(0)
+    return chr(code)
+
+
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or not any(0xDC80 <= ord(c) <= 0xDCFF for c in text)
+
+
+def _parse_float(text: str) -> float | None:
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _clamp(time_ms: int) -> int:
+    return max(MIN_TIME_MS, min(MAX_TIME_MS, time_ms))

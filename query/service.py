@@ -1,0 +1,115 @@
+"""Runs queries: consistency, concurrency, deadlines; the HTTP layer only translates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+from common.errors import CallerError, RetryableError
+from common.labels import LabelTable
+from common.store import Matcher, SeriesStore
+from query.config import QueryConfig
+from query.engine.engine import Engine, EngineConfig, QueryResult
+from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
+
+T = TypeVar("T")
+
+_WAITING_PER_RUNNING = 10
+
+
+class TooManyQueries(RetryableError):
+    """The queue of waiting queries is full."""
+
+
+class QueryService:
+    """Owns the threads on which queries run.
+
+    At most `max_concurrency` run at a time and ten times as many wait; more are refused at once.
+    """
+
+    def __init__(self, store: SeriesStore, config: QueryConfig) -> None:
+        self.config = config
+        self._store = store
+        self._engine = Engine(
+            store,
+            EngineConfig(
+                lookback_ms=config.lookback_ms, max_samples=config.max_samples, timeout_s=config.timeout_s
+            ),
+        )
+        self._threads = ThreadPoolExecutor(config.max_concurrency, thread_name_prefix="query")
+        self._slots = BoundedSemaphore(config.max_concurrency * (1 + _WAITING_PER_RUNNING))
+
+    def close(self) -> None:
+        """Wait for running queries; waiting ones are dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def instant(
+        self, query: str, time_ms: int, *, lookback_ms: int | None, timeout_s: float | None, consistency: str
+    ) -> Future[QueryResult]:
+        def work(left_s: float) -> QueryResult:
+            return self._engine.instant(query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+
+        return self._run(work, timeout_s, consistency)
+
+    def range(
+        self,
+        query: str,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        *,
+        lookback_ms: int | None,
+        timeout_s: float | None,
+        consistency: str,
+    ) -> Future[QueryResult]:
+        def work(left_s: float) -> QueryResult:
+            return self._engine.range(query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+
+        return self._run(work, timeout_s, consistency)
+
+    def series(
+        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
+    ) -> Future[LabelTable]:
+        return self._run(lambda _: self._store.series(matcher_sets, start_ms, end_ms), None, consistency)
+
+    def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
+    ) -> Future[list[str]]:
+        return self._run(lambda _: self._store.label_names(matcher_sets, start_ms, end_ms), None, consistency)
+
+    def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
+    ) -> Future[list[str]]:
+        def work(_: float) -> list[str]:
+            return self._store.label_values(name, matcher_sets, start_ms, end_ms)
+
+        return self._run(work, None, consistency)
+
+    def _run(self, work: Callable[[float], T], timeout_s: float | None, consistency: str) -> Future[T]:
+        """Run work(seconds left) on a query thread; time spent waiting counts against the deadline."""
+        if consistency not in ("strong", "eventual"):
+            raise CallerError(f"consistency is 'strong' or 'eventual', not {consistency!r}")
+        limit_s = min(timeout_s or self.config.timeout_s, self.config.timeout_s)
+        deadline = time.monotonic() + limit_s
+        if not self._slots.acquire(blocking=False):
+            raise TooManyQueries(
+                f"{self.config.max_concurrency} queries are running and {_WAITING_PER_RUNNING} times as many wait "
+                "(--query-max-concurrency)"
+            )
+
+        def job() -> T:
+            with QUERIES_RUNNING.track_inprogress(), QUERY_SECONDS.time():
+                if consistency == "strong":
+                    self._store.wait_caught_up(max(deadline - time.monotonic(), 0.001))
+                return work(max(deadline - time.monotonic(), 0.001))
+
+        try:
+            future = self._threads.submit(job)
+        except RuntimeError:
+            self._slots.release()
+            raise RetryableError("the server is stopping") from None
+        future.add_done_callback(lambda _: self._slots.release())
+        return future

@@ -1,0 +1,255 @@
+"""The command line: flags, their help and their errors; what the commands do is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from common.errors import TaborError
+from common.log.base import DEFAULT_PARTITIONS
+from tabor.logging import configure as configure_logging
+from tabor.progress import say
+from tabor.settings import config_option, effective, option
+from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Entry point: every error that a user can mend is one line on standard error."""
+    try:
+        cli.main(standalone_mode=False, prog_name="tabor")
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "tabor"
+        say(f"tabor: {error.format_message()} (see '{command} --help')")
+        sys.exit(2)
+    except click.ClickException as error:
+        say(f"tabor: {error.format_message()}")
+        sys.exit(1)
+    except TaborError as error:
+        say(f"tabor: {error}")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `tabor log inspect … | head`.
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+data_dir = option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    help="Folder of all data.",
+)
+listen = option("--listen", type=ADDRESS, default="127.0.0.1:9080", help="Where to serve HTTP.")
+log_url = option(
+    "--log",
+    default="local",
+    help="'local' (inside the data folder) or kafka://host:port,…/prefix?librdkafka-option=value",
+)
+kafka_url = option("--log", required=True, help="kafka://host:port,…/prefix?librdkafka-option=value")
+partitions = option(
+    "--partitions",
+    type=click.IntRange(1, 65_536),
+    default=None,
+    show_default=f"{DEFAULT_PARTITIONS} for a new log, else the log's own",
+    help="Partitions of the log; fixed once it is made.",
+)
+retention = option(
+    "--retention",
+    type=DURATION_MS,
+    default=None,
+    show_default="keep all",
+    help="How long samples are kept, by their timestamps; in steps of four hours.",
+)
+log_retention = _options(
+    option(
+        "--log-retention",
+        type=DURATION_MS,
+        default=None,
+        show_default="keep all",
+        help="How long the local log keeps records; without its start the views cannot be rebuilt from it.",
+    ),
+    option(
+        "--log-retention-size",
+        type=SIZE_BYTES,
+        default=None,
+        show_default="no limit",
+        help="How large the local log may grow before its oldest records go.",
+    ),
+)
+ingest_limits = _options(
+    option("--max-body-bytes", type=SIZE_BYTES, default="32MiB", help="Largest write request, decompressed."),
+    option(
+        "--max-active-series", type=click.IntRange(1), default=5_000_000, help="Series that ingest keeps known."
+    ),
+)
+query_limits = _options(
+    option("--query-lookback", type=DURATION_MS, default="5m", help="How far back an instant selector looks."),
+    option("--query-timeout", type=DURATION_MS, default="2m", help="How long a query may take."),
+    option("--query-max-concurrency", type=click.IntRange(1, 1000), default=20, help="Queries at the same time."),
+    option("--query-max-samples", type=click.IntRange(1), default=50_000_000, help="Samples one query may touch."),
+    option(
+        "--read-consistency",
+        type=click.Choice(["strong", "eventual"]),
+        default="strong",
+        help="'strong': a query sees every write acknowledged before it.",
+    ),
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
+@click.version_option(package_name="tabor", prog_name="tabor")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Durable long-term storage for Prometheus metrics.
+
+    `tabor run` does the whole job on one machine. Every flag of every command may also be given as TABOR_<FLAG> in
+    the environment or in a TOML file (--config); the flag wins over the environment, and both over the file.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@cli.command()
+@_options(
+    config_option, data_dir, listen, log_url, partitions, retention, log_retention, ingest_limits, query_limits
+)
+@click.pass_context
+def run(ctx: click.Context, /, **options: Any) -> None:
+    """Take remote write, keep it, answer PromQL: everything in one process.
+
+    \b
+    Point Prometheus at it:
+      remote_write: [{url: http://127.0.0.1:9080/api/v1/write}]
+    and ask:
+      curl 'http://127.0.0.1:9080/api/v1/query?query=up'
+    """
+    _start(ctx)
+    from tabor import configs
+    from tabor.run import run_all
+
+    run_all(
+        options["listen"],
+        options["data_dir"],
+        configs.log(options),
+        configs.node(options, name="local"),
+        configs.ingest(options),
+        configs.query(options),
+    )
+
+
+@cli.command()
+@_options(config_option, listen, kafka_url, partitions, ingest_limits)
+@click.pass_context
+def ingest(ctx: click.Context, /, **options: Any) -> None:
+    """Only the write side: remote write in, records into Kafka."""
+    _start(ctx)
+    from tabor import configs
+    from tabor.tiers import run_ingest
+
+    run_ingest(options["listen"], configs.log(options), configs.ingest(options))
+
+
+@cli.command()
+@_options(
+    config_option,
+    option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
+    data_dir,
+    listen,
+    kafka_url,
+    retention,
+)
+@click.pass_context
+def storage_node(ctx: click.Context, /, **options: Any) -> None:
+    """Only storage: consume the log from Kafka into this node's views and serve reads of them."""
+    _start(ctx)
+    from tabor import configs
+    from tabor.tiers import run_storage_node
+
+    run_storage_node(
+        options["listen"], options["data_dir"], configs.log(options), configs.node(options, name=options["name"])
+    )
+
+
+@cli.command()
+@_options(config_option, listen, kafka_url, query_limits)
+@click.pass_context
+def query(ctx: click.Context, /, **options: Any) -> None:
+    """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
+    _start(ctx)
+    from tabor import configs
+    from tabor.tiers import run_query
+
+    run_query(options["listen"], configs.log(options), configs.query(options))
+
+
+@cli.command()
+@_options(config_option, data_dir, log_url, retention)
+@click.option(
+    "--force", is_flag=True, help="Rebuild even if the log has lost its start: what only the views have goes."
+)
+@click.pass_context
+def replay(ctx: click.Context, /, **options: Any) -> None:
+    """Throw the views away and rebuild them from the log; prints each partition's digest before and after.
+
+    Tabor must not be running on the data folder. A replay that is interrupted leaves the old views as they were.
+    """
+    _start(ctx)
+    from tabor import configs
+    from tabor.replay import run_replay
+
+    if not run_replay(
+        options["data_dir"], configs.log(options), configs.node(options, name="local"), force=options["force"]
+    ):
+        sys.exit(1)
+
+
+@cli.group()
+def log() -> None:
+    """Look into the log."""
+
+
+@log.command()
+@_options(
+    config_option,
+    data_dir,
+    log_url,
+    click.option("--partition", type=click.IntRange(0), required=True, help="Which partition."),
+    click.option("--from", "from_offset", type=click.IntRange(0), required=True, help="First offset to show."),
+    click.option(
+        "--limit", type=click.IntRange(1), default=10, show_default=True, help="How many records at most."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every sample."),
+)
+@click.pass_context
+def inspect(ctx: click.Context, /, **options: Any) -> None:
+    """Print records of the log, for people or, with --json, for programs. Also while Tabor runs."""
+    configure_logging()
+    from tabor.log_inspect import run_inspect
+
+    run_inspect(**options)
+
+
+def _start(ctx: click.Context) -> None:
+    configure_logging()
+    say(f"{ctx.command_path}, configuration:")
+    for line in effective(ctx):
+        say(line)

@@ -1,0 +1,38 @@
+"""From flags to the configuration of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ingest.config import IngestConfig
+from query.config import QueryConfig
+from storage_node.config import NodeConfig
+from tabor.run import LogOptions
+
+
+def log(options: Mapping[str, Any]) -> LogOptions:
+    return LogOptions(
+        url=options["log"],
+        partitions=options.get("partitions"),
+        retention_ms=options.get("log_retention"),
+        retention_bytes=options.get("log_retention_size"),
+    )
+
+
+def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:
+    return NodeConfig(name=name, data_dir=options["data_dir"] / "views", retention_ms=options["retention"])
+
+
+def ingest(options: Mapping[str, Any]) -> IngestConfig:
+    return IngestConfig(max_body_bytes=options["max_body_bytes"], max_active_series=options["max_active_series"])
+
+
+def query(options: Mapping[str, Any]) -> QueryConfig:
+    return QueryConfig(
+        lookback_ms=options["query_lookback"],
+        timeout_s=options["query_timeout"] / 1000,
+        max_concurrency=options["query_max_concurrency"],
+        max_samples=options["query_max_samples"],
+        consistency=options["read_consistency"],
+    )

@@ -1,0 +1,67 @@
+"""Compiles all kernels once per machine, with progress, and loads them from the cache afterwards."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import pkgutil
+import threading
+import time
+from collections.abc import Callable
+
+import common.kernels
+from common.kernels import jit
+from tabor.progress import Bar, say
+
+
+def import_all() -> list[jit.Kernel]:
+    """Import every module of kernels and return what they declare."""
+    for module in pkgutil.iter_modules(common.kernels.__path__):
+        importlib.import_module(f"common.kernels.{module.name}")
+    return jit.all_kernels()
+
+
+def compiled() -> bool:
+    """Whether the cache holds every kernel of these sources."""
+    return jit.disabled() or (jit.cache_folder() / "complete").exists()
+
+
+def compile_all(report: Callable[[int, int], None]) -> float:
+    """Compile into the cache what is not there yet, on all cores; returns the seconds it took.
+
+    report(done, total) is called after each kernel. What an interrupted run compiled is kept.
+    """
+    start = time.monotonic()
+    kernels = import_all()
+    report(0, len(kernels))
+    workers = min(os.cpu_count() or 1, 8)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for done, _ in enumerate(pool.imap_unordered(_compile, range(len(kernels))), start=1):
+            report(done, len(kernels))
+    (jit.cache_folder() / "complete").touch()
+    return time.monotonic() - start
+
+
+def ensure() -> None:
+    """Compile what is missing, telling the user; at once if nothing is."""
+    if compiled():
+        return
+    say("compiling the kernels for this machine, once; takes up to a minute")
+    with Bar("compiling kernels") as bar:
+        seconds = compile_all(bar.update)
+    say(f"compiled in {seconds:.0f} s, kept in {jit.cache_folder()}")
+
+
+def preload_in_background() -> None:
+    """Load every kernel from the cache, so that no request has to wait for one."""
+
+    def load() -> None:
+        for kernel in import_all():
+            kernel.compile()
+
+    threading.Thread(target=load, name="preload", daemon=True).start()
+
+
+def _compile(index: int) -> None:
+    import_all()[index].compile()

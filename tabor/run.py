@@ -1,0 +1,102 @@
+"""`tabor run`: everything in one process. Wiring only.
+
+HTTP ─► ingest.http ─► Ingestor ─► Log ─► StorageNode ─► NodeStore
+                                                           ▲
+HTTP ─► query.http ─► QueryService ─► Engine ──────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.log.base import Log
+from common.log.url import open_log
+from ingest.config import IngestConfig
+from query.config import QueryConfig
+from storage_node.config import NodeConfig
+from tabor import kernels
+from tabor.folder import DataFolder
+from tabor.progress import say
+from tabor.readiness import readiness, until_caught_up
+from tabor.serving import build_app, first_of, listen, serve, serving
+from tabor.values import Address
+from tabor.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Which log, and how long a local one keeps its records."""
+
+    url: str
+    partitions: int | None
+    retention_ms: int | None
+    retention_bytes: int | None
+
+    def open(self, data_dir: Path | None) -> Log:
+        return open_log(
+            self.url,
+            data_dir=data_dir,
+            partitions=self.partitions,
+            retention_ms=self.retention_ms,
+            retention_bytes=self.retention_bytes,
+        )
+
+
+def run_all(
+    address: Address, data_dir: Path, log: LogOptions, node: NodeConfig, ingest: IngestConfig, query: QueryConfig
+) -> None:
+    """Serve until a signal; returns after a clean shutdown."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(DataFolder(data_dir))
+        sock = stack.enter_context(listen(address))
+        kernels.ensure()
+        opened = log.open(folder.path)
+        stack.callback(opened.close)
+        serve(lambda: _serve(address, sock, data_dir, opened, node, ingest, query))
+    say("stopped; everything acknowledged is on disk")
+
+
+async def _serve(
+    address: Address,
+    sock: socket.socket,
+    data_dir: Path,
+    log: Log,
+    node_config: NodeConfig,
+    ingest_config: IngestConfig,
+    query_config: QueryConfig,
+) -> None:
+    # Imported here, after the first line of output and the locks: these bring most of what start-up costs.
+    from ingest.http import router as ingest_router
+    from ingest.ingestor import Ingestor
+    from query.http import router as query_router
+    from query.service import QueryService
+    from storage_node.http import router as node_router
+    from storage_node.service import StorageNode
+
+    node = StorageNode(log, node_config)
+    ingestor = Ingestor(log, ingest_config, gate=node.healthy)
+    queries = QueryService(node.store, query_config)
+    app = build_app(lambda: readiness(node))
+    app.include_router(ingest_router(ingestor))
+    app.include_router(query_router(queries, VERSION))
+    app.include_router(node_router(node))
+    ingestor.start()
+    try:
+        async with serving(app, sock) as stop:
+            if await first_of(stop, asyncio.to_thread(node.start)) and await until_caught_up(node, stop):
+                kernels.preload_in_background()
+                say(f"remote_write url:  http://{address}/api/v1/write")
+                say(
+                    f"queries:           http://{address}/api/v1/query (Grafana: Prometheus data source http://{address})"
+                )
+                say(f"data:              {data_dir.resolve()}")
+            await stop.wait()
+            say("stopping: finishing requests under way")
+    finally:
+        await asyncio.to_thread(ingestor.close)
+        await asyncio.to_thread(queries.close)
+        await asyncio.to_thread(node.close)

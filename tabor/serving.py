@@ -1,0 +1,125 @@
+"""The HTTP server of every service: one listening socket, clean shutdown, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import prometheus_client
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from common.errors import StartupError
+from tabor.values import Address
+
+GRACE_S = 6
+"""How long requests under way may take after SIGTERM; what follows has to fit into ten seconds too."""
+MAX_CONNECTIONS = 4096
+_BACKLOG = 1024
+
+Readiness = Callable[[], "tuple[bool, dict[str, Any]]"]
+
+
+def listen(address: Address) -> socket.socket:
+    """Bind early, so that a port in use is said before anything is opened."""
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use; stop what listens there or choose another with --listen"
+        else:
+            reason = f"cannot be listened on: {error.strerror}; choose another with --listen"
+        raise StartupError(f"{address} {reason}") from None
+
+
+def build_app(readiness: Readiness) -> FastAPI:
+    """An application with the routes that every service has."""
+    app = FastAPI(title="Tabor", docs_url=None, redoc_url=None)
+
+    @app.get("/-/healthy")
+    async def healthy() -> PlainTextResponse:
+        return PlainTextResponse("Tabor is healthy.\n")
+
+    @app.get("/-/ready")
+    async def ready() -> Response:
+        is_ready, details = readiness()
+        if is_ready:
+            return PlainTextResponse("Tabor is ready.\n")
+        return JSONResponse({"ready": False, **details}, status_code=503, headers={"Retry-After": "1"})
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        encode, content_type = prometheus_client.exposition.choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(prometheus_client.REGISTRY), media_type=content_type)
+
+    return app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the first signal shuts down in order, the second at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI, sock: socket.socket) -> AsyncIterator[asyncio.Event]:
+    """Serve while the body runs; gives an event that is set when a signal asks to stop.
+
+    On leaving, the socket is closed, and requests under way have GRACE_S to end.
+    """
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+        limit_concurrency=MAX_CONNECTIONS,
+        server_header=False,
+    )
+    server = _Server(config)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.001)
+        yield stop
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def first_of(stop: asyncio.Event, work: Awaitable[object]) -> bool:
+    """Wait for the work or for the stop signal, whichever comes first; True if the work was done.
+
+    The work's own error is raised. Work in a thread goes on after a stop; whoever closes it waits for it.
+    """
+    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        return False
+    task.result()
+    return True
+
+
+def serve(main: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Run a service's coroutine on the fast event loop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

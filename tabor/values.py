@@ -1,0 +1,85 @@
+"""Values of command-line options: durations, sizes, addresses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import click
+
+_DURATION_UNITS_MS = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1000,
+    "ms": 1,
+}
+_SIZE_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _Duration(click.ParamType):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        text = str(value).strip()
+        if not re.fullmatch(r"(\d+(y|w|d|h|ms|m|s))+", text, re.ASCII):
+            self.fail(f"{text!r} is not a duration; write for example 400d, 12h30m or 500ms", param, ctx)
+        parts = re.findall(r"(\d+)(ms|[ywdhms])", text)
+        return sum(int(number) * _DURATION_UNITS_MS[unit] for number, unit in parts)
+
+
+class _Size(click.ParamType):
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        match = re.fullmatch(r"(\d+)\s*([a-z]*)", str(value).strip().lower(), re.ASCII)
+        if match is None or match.group(2) not in _SIZE_UNITS:
+            self.fail(f"{value!r} is not a size; write for example 32MiB, 10GB or 1048576", param, ctx)
+        return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
+
+
+class _Address(click.ParamType):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]*)):(\d{1,5})", str(value).strip(), re.ASCII)
+        if match is None or int(match.group(3)) > 65_535:
+            self.fail(f"{value!r} is not an address; write for example 127.0.0.1:9080", param, ctx)
+        return Address(match.group(1) or match.group(2) or "0.0.0.0", int(match.group(3)))
+
+
+DURATION_MS = _Duration()
+SIZE_BYTES = _Size()
+ADDRESS = _Address()
+
+
+def format_duration(duration_ms: int) -> str:
+    """The shortest exact form, e.g. 400d or 1h30m."""
+    if duration_ms == 0:
+        return "0s"
+    text, rest = "", duration_ms
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, _DURATION_UNITS_MS[unit])
+        if count:
+            text += f"{count}{unit}"
+    return text
