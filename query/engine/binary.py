@@ -1,0 +1,175 @@
+"""Binary operators: arithmetic and comparisons between scalars and vectors, and the set operators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.kernels.match import (
+    ADD,
+    ATAN2,
+    BOOL,
+    DIV,
+    EQ,
+    FILTER_LEFT,
+    FILTER_RIGHT,
+    GE,
+    GT,
+    LE,
+    LT,
+    MOD,
+    MUL,
+    NE,
+    POW,
+    SUB,
+    combine_rows,
+)
+from query.engine.budget import Budget
+from query.engine.labeling import METADATA_LABELS, Rows, drop, stack
+from query.engine.matching import any_in_group, check_matches, pair_up, result_labels, signatures
+from query.engine.merging import merge_rows
+from query.engine.values import Annotations, Scalar, Value, Vector
+from query.promql.ast import Binary, Cardinality
+
+_OPERATORS = {
+    "+": ADD,
+    "-": SUB,
+    "*": MUL,
+    "/": DIV,
+    "%": MOD,
+    "^": POW,
+    "atan2": ATAN2,
+    "==": EQ,
+    "!=": NE,
+    ">": GT,
+    "<": LT,
+    ">=": GE,
+    "<=": LE,
+}
+_TRIMS = ("</", ">/")
+
+
+def binary(node: Binary, lhs: Value, rhs: Value, annotations: Annotations, budget: Budget) -> Value:
+    """Evaluate a binary operator on the values of its sides.
+
+    Raises:
+        EvalError: the series do not match as the operator asks for.
+    """
+    if node.op in _TRIMS:
+        return _trim(node, lhs, rhs, annotations)
+    if isinstance(lhs, Scalar) and isinstance(rhs, Scalar):
+        return _scalars(node, lhs, rhs)
+    if isinstance(lhs, Vector) and isinstance(rhs, Scalar):
+        return _with_scalar(node, lhs, rhs, budget, scalar_left=False)
+    if isinstance(lhs, Scalar) and isinstance(rhs, Vector):
+        return _with_scalar(node, rhs, lhs, budget, scalar_left=True)
+    assert isinstance(lhs, Vector)
+    assert isinstance(rhs, Vector)
+    if node.op in ("and", "or", "unless"):
+        return _set_operation(node, lhs, rhs, budget)
+    return _vectors(node, lhs, rhs, budget)
+
+
+def _as_row(scalar: Scalar) -> Vector:
+    """A scalar as the values of a vector without labels; the table is never looked at."""
+    values = np.ascontiguousarray(scalar.values).reshape(1, -1)
+    flag = np.zeros(1, dtype=np.bool_)
+    return Vector(None, values, np.ones(values.shape, dtype=np.bool_), flag)  # type: ignore[arg-type]
+
+
+def _combine(
+    op: int, mode: int, left: Vector, left_rows: Rows, right: Vector, right_rows: Rows, budget: Budget
+) -> tuple[np.ndarray, np.ndarray]:
+    n_rows, n_steps = len(left_rows), left.values.shape[1]
+    budget.reserve(n_rows, n_steps)
+    values = np.empty((n_rows, n_steps))
+    present = np.empty((n_rows, n_steps), dtype=np.bool_)
+    for rows in budget.chunks(n_rows, n_steps):
+        combine_rows(
+            op,
+            mode,
+            left.values,
+            left.present,
+            left_rows[rows],
+            right.values,
+            right.present,
+            right_rows[rows],
+            values[rows],
+            present[rows],
+        )
+    return values, present
+
+
+def _scalars(node: Binary, lhs: Scalar, rhs: Scalar) -> Scalar:
+    row = np.zeros(1, dtype=np.int64)
+    budget = Budget.unlimited()
+    values, _ = _combine(_OPERATORS[node.op], BOOL, _as_row(lhs), row, _as_row(rhs), row, budget)
+    return Scalar(values[0])
+
+
+def _with_scalar(node: Binary, vector: Vector, scalar: Scalar, budget: Budget, *, scalar_left: bool) -> Vector:
+    op = _OPERATORS[node.op]
+    rows = np.arange(len(vector.labels), dtype=np.int64)
+    same = np.zeros_like(rows)
+    row = _as_row(scalar)
+    if scalar_left:
+        # A filter keeps the vector's value, whichever side it stands on.
+        mode = BOOL if node.return_bool else FILTER_RIGHT
+        values, present = _combine(op, mode, row, same, vector, rows, budget)
+    else:
+        mode = BOOL if node.return_bool else FILTER_LEFT
+        values, present = _combine(op, mode, vector, rows, row, same, budget)
+    unnamed = op < EQ or node.return_bool
+    drop_name = np.ones_like(vector.drop_name) if unnamed else vector.drop_name
+    return Vector(vector.labels, values, present, drop_name)
+
+
+def _vectors(node: Binary, lhs: Vector, rhs: Vector, budget: Budget) -> Vector:
+    assert node.matching is not None
+    op = _OPERATORS[node.op]
+    swapped = node.matching.cardinality is Cardinality.ONE_TO_MANY
+    pairs = pair_up(node.matching, *((rhs, lhs) if swapped else (lhs, rhs)))
+    sides = (pairs.many, pairs.many_rows), (pairs.one, pairs.one_rows)
+    (left, left_rows), (right, right_rows) = reversed(sides) if swapped else sides
+    mode = BOOL if node.return_bool else FILTER_LEFT
+    values, present = _combine(op, mode, left, left_rows, right, right_rows, budget)
+    labels = result_labels(node.matching, pairs, unnamed=op < EQ)
+    check_matches(node.matching, pairs, labels)
+    drop_name = pairs.many.drop_name[pairs.many_rows] | node.return_bool
+    if op < EQ:
+        drop_name = np.zeros_like(drop_name)
+    return merge_rows(Vector(labels, values, present, drop_name))
+
+
+def _set_operation(node: Binary, lhs: Vector, rhs: Vector, budget: Budget) -> Vector:
+    assert node.matching is not None
+    left_ids, right_ids, table = signatures(node.matching, lhs.labels, rhs.labels)
+    if node.op == "or":
+        taken = any_in_group(lhs.present, left_ids, len(table))
+        present = rhs.present & ~taken[right_ids]
+        rows = np.flatnonzero(present.any(axis=1))
+        budget.reserve(len(left_ids) + len(rows), lhs.values.shape[1])
+        return merge_rows(
+            Vector(
+                stack((lhs.labels, rhs.labels.take(rows))),
+                np.concatenate((lhs.values, rhs.values[rows])),
+                np.concatenate((lhs.present, present[rows])),
+                np.concatenate((lhs.drop_name, rhs.drop_name[rows])),
+            )
+        )
+    other = any_in_group(rhs.present, right_ids, len(table))[left_ids]
+    present = lhs.present & (other if node.op == "and" else ~other)
+    return Vector(lhs.labels, lhs.values, present, lhs.drop_name)
+
+
+def _trim(node: Binary, lhs: Value, rhs: Value, annotations: Annotations) -> Vector:
+    """`</` and `>/` cut native histograms; floats have nothing to cut and give no result."""
+    vector = lhs if isinstance(lhs, Vector) else rhs
+    assert isinstance(vector, Vector)
+    if vector.present.any():
+        annotations.info(
+            f'incompatible sample types encountered for binary operator "{node.op}": float {node.op} float',
+            node.span,
+        )
+    return Vector(
+        drop(vector.labels, METADATA_LABELS), vector.values, np.zeros_like(vector.present), vector.drop_name
+    )

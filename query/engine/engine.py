@@ -1,0 +1,179 @@
+"""The PromQL engine: queries in, matrices out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.store import SeriesStore
+from query.engine.budget import Budget
+from query.engine.evaluator import Evaluator
+from query.engine.frame import Frame
+from query.engine.labeling import empty_table, order
+from query.engine.merging import cut_windows, settle
+from query.engine.selecting import Sources
+from query.engine.values import Annotations, RangeVector, Scalar, String, Value, Vector
+from query.promql.ast import Expr
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """max_samples limits both the samples read and the cells of any one matrix."""
+
+    lookback_ms: int = 300_000
+    max_samples: int = 50_000_000
+    default_subquery_step_ms: int = 60_000
+    timeout_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryStats:
+    """series and samples read from storage."""
+
+    series: int = 0
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryResult:
+    """An answer in its final form: names removed, no two series with equal labels, none without a sample.
+
+    kind 'vector': an instant query; the series are in the order of the result.
+    kind 'matrix': of a range query, a Vector sorted by labels; of an instant query for a range vector, a
+    RangeVector sorted by labels, with its samples as stored.
+    """
+
+    kind: Literal["vector", "matrix", "scalar", "string"]
+    steps: NDArray[np.int64]
+    value: Value
+    warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
+    stats: QueryStats = field(default_factory=QueryStats)
+
+
+class Engine:
+    """Evaluates queries against a store. Any number of threads may use it at once."""
+
+    def __init__(self, store: SeriesStore, config: EngineConfig) -> None:
+        self._store = store
+        self._config = config
+
+    def instant(
+        self,
+        query: str,
+        time_ms: int,
+        *,
+        lookback_ms: int | None = None,
+        timeout_s: float | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> QueryResult:
+        """Evaluate a query at one time.
+
+        Raises:
+            ParseError: the query is not PromQL.
+            EvalError: it cannot be evaluated.
+            TooManySamples, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
+        """
+        steps = np.array([time_ms], dtype=np.int64)
+        expr = _parse(query, time_ms, time_ms, 0, is_range=False)
+        return self.evaluate(expr, query, steps, 0, lookback_ms, timeout_s, cancelled)
+
+    def range(
+        self,
+        query: str,
+        start_ms: int,
+        end_ms: int,
+        step_ms: int,
+        *,
+        lookback_ms: int | None = None,
+        timeout_s: float | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> QueryResult:
+        """Evaluate a query at start_ms, start_ms + step_ms ... up to and including end_ms. Raises as `instant`."""
+        steps = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
+        expr = _parse(query, start_ms, end_ms, step_ms, is_range=True)
+        return self.evaluate(expr, query, steps, step_ms, lookback_ms, timeout_s, cancelled, end_ms=end_ms)
+
+    def evaluate(
+        self,
+        expr: Expr,
+        query: str,
+        steps: NDArray[np.int64],
+        step_ms: int,
+        lookback_ms: int | None = None,
+        timeout_s: float | None = None,
+        cancelled: threading.Event | None = None,
+        *,
+        end_ms: int | None = None,
+    ) -> QueryResult:
+        """Evaluate a parsed query whose durations are resolved; step_ms 0 makes it an instant query."""
+        config = self._config
+        lookback_ms = lookback_ms or config.lookback_ms
+        deadline_s = time.monotonic() + min(timeout_s or config.timeout_s, config.timeout_s)
+        budget = Budget(config.max_samples, deadline_s, cancelled)
+        annotations = Annotations(query)
+        frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms)
+        sources = Sources(self._store, budget, lookback_ms, config.default_subquery_step_ms)
+        sources.plan(expr, frame)
+        pool = sources.fetch()
+        evaluator = Evaluator(sources, pool, budget, annotations, lookback_ms, config.default_subquery_step_ms)
+        value = evaluator.evaluate(expr, frame)
+        budget.check()
+        kind, value = _final(value, is_range=step_ms > 0)
+        stats = QueryStats(budget.series, budget.samples)
+        return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
+
+
+def _parse(query: str, start_ms: int, end_ms: int, step_ms: int, *, is_range: bool) -> Expr:
+    from query.promql.durations import resolve
+    from query.promql.parser import parse
+
+    return resolve(parse(query), start_ms=start_ms, end_ms=end_ms, step_ms=step_ms)
+
+
+def _final(value: Value, *, is_range: bool) -> tuple[Literal["vector", "matrix", "scalar", "string"], Value]:
+    if isinstance(value, String):
+        return "string", value
+    if isinstance(value, RangeVector):
+        cut = cut_windows(value)
+        return "matrix", _sorted_ranges(cut)
+    if isinstance(value, Scalar):
+        if not is_range:
+            return "scalar", value
+        value = _as_vector(value)
+    value = settle(value)
+    if not is_range:
+        return "vector", value
+    rows = order(value.labels)
+    return "matrix", Vector(
+        value.labels.take(rows), value.values[rows], value.present[rows], value.drop_name[rows]
+    )
+
+
+def _as_vector(scalar: Scalar) -> Vector:
+    from common.labels import StringPool
+
+    values = scalar.values.reshape(1, -1)
+    present = np.ones(values.shape, dtype=np.bool_)
+    return Vector(empty_table(StringPool(), 1), values, present, np.zeros(1, dtype=np.bool_))
+
+
+def _sorted_ranges(value: RangeVector) -> RangeVector:
+    rows = order(value.labels)
+    counts = np.diff(value.offsets)[rows]
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    moved = np.arange(offsets[-1]) + np.repeat(value.offsets[rows] - offsets[:-1], counts)
+    return RangeVector(
+        value.labels.take(rows),
+        offsets,
+        value.timestamps[moved],
+        value.values[moved],
+        value.ends,
+        value.range_ms,
+        value.drop_name[rows],
+    )

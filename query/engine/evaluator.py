@@ -1,0 +1,201 @@
+"""Evaluates a syntax tree, a whole matrix at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from common.labels import StringPool
+from query.engine.aggregation import aggregate
+from query.engine.binary import binary
+from query.engine.budget import Budget
+from query.engine.frame import Frame, milliseconds
+from query.engine.labeling import adopt, empty_table
+from query.engine.selecting import Sources
+from query.engine.values import Annotations, Context, EvalError, RangeVector, Scalar, String, Value, Vector
+from query.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    Paren,
+    StringLiteral,
+    Subquery,
+    Unary,
+    VectorSelector,
+)
+
+_READS_THE_CLOCK = frozenset(
+    (
+        "days_in_month",
+        "day_of_month",
+        "day_of_week",
+        "day_of_year",
+        "hour",
+        "minute",
+        "month",
+        "year",
+        "predict_linear",
+        "time",
+        "timestamp",
+    )
+)
+"""Functions whose result depends on the step even if their arguments do not."""
+
+
+class Evaluator:
+    """One query. `sources` has been fetched; `pool` is what it returned."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        pool: StringPool,
+        budget: Budget,
+        annotations: Annotations,
+        lookback_ms: int,
+        subquery_step_ms: int,
+    ) -> None:
+        self._sources = sources
+        self._pool = pool
+        self._budget = budget
+        self._annotations = annotations
+        self._lookback_ms = lookback_ms
+        self._subquery_step_ms = subquery_step_ms
+        self._constant: dict[int, bool] = {}
+
+    def evaluate(self, expr: Expr, frame: Frame) -> Value:
+        """The value of an expression at the steps of the frame, of which there is at least one."""
+        self._budget.check()
+        if len(frame.steps) > 1 and not isinstance(expr, Paren) and self._is_constant(expr):
+            return _repeat(self._evaluate(expr, frame.first()), len(frame.steps), self._budget)
+        return self._evaluate(expr, frame)
+
+    def _evaluate(self, expr: Expr, frame: Frame) -> Value:
+        match expr:
+            case NumberLiteral():
+                return Scalar(np.full(len(frame.steps), expr.value))
+            case StringLiteral():
+                return String(expr.value)
+            case Paren():
+                return self.evaluate(expr.expr, frame)
+            case VectorSelector():
+                return self._sources.instant(expr, frame)
+            case MatrixSelector():
+                return self._sources.ranges(expr, frame)
+            case Subquery():
+                return self._subquery(expr, frame)
+            case Unary():
+                return _unary(expr, self.evaluate(expr.expr, frame))
+            case Binary():
+                lhs, rhs = self.evaluate(expr.lhs, frame), self.evaluate(expr.rhs, frame)
+                return binary(expr, lhs, rhs, self._annotations, self._budget)
+            case Aggregate():
+                return self._aggregate(expr, frame)
+            case Call():
+                return self._call(expr, frame)
+
+    def _is_constant(self, expr: Expr) -> bool:
+        """Whether the value is the same at every step; constants are evaluated once."""
+        known = self._constant.get(id(expr))
+        if known is None:
+            known = self._constant[id(expr)] = self._compute_constant(expr)
+        return known
+
+    def _compute_constant(self, expr: Expr) -> bool:
+        match expr:
+            case VectorSelector() | Subquery():
+                return expr.at is not None
+            case MatrixSelector():
+                return expr.selector.at is not None
+            case NumberLiteral() | StringLiteral():
+                return True
+            case Paren() | Unary():
+                return self._is_constant(expr.expr)
+            case Binary():
+                return self._is_constant(expr.lhs) and self._is_constant(expr.rhs)
+            case Aggregate():
+                return self._is_constant(expr.expr) and (expr.param is None or self._is_constant(expr.param))
+            case Call():
+                return expr.function not in _READS_THE_CLOCK and all(self._is_constant(arg) for arg in expr.args)
+
+    def _subquery(self, expr: Subquery, frame: Frame) -> RangeVector:
+        inside = frame.inside(expr, self._subquery_step_ms)
+        range_ms = milliseconds(expr.range_)
+        ends = frame.ends(expr)
+        if len(inside.steps):
+            vector = self.evaluate(expr.expr, inside)
+            assert isinstance(vector, Vector)
+        else:
+            vector = _nothing(self._pool)
+        offsets = np.zeros(len(vector.labels) + 1, dtype=np.int64)
+        np.cumsum(np.count_nonzero(vector.present, axis=1), out=offsets[1:])
+        if offsets[-1] == vector.values.size:
+            timestamps = np.tile(inside.steps, len(vector.labels))
+            values = vector.values.reshape(-1)
+        else:
+            timestamps = np.broadcast_to(inside.steps, vector.present.shape)[vector.present]
+            values = vector.values[vector.present]
+        return RangeVector(vector.labels, offsets, timestamps, values, ends, range_ms, vector.drop_name)
+
+    def _aggregate(self, expr: Aggregate, frame: Frame) -> Vector:
+        parameter = None if expr.param is None else self.evaluate(expr.param, frame)
+        vector = self.evaluate(expr.expr, frame)
+        assert isinstance(vector, Vector)
+        return aggregate(expr, vector, parameter, self._annotations, self._budget)
+
+    def _call(self, expr: Call, frame: Frame) -> Value:
+        from query.engine.functions import FUNCTIONS
+
+        if expr.function == "timestamp":
+            selector = _unwrap(expr.args[0])
+            if isinstance(selector, VectorSelector):
+                times = self._sources.instant(selector, frame, times=True)
+                return replace(times, drop_name=np.ones_like(times.drop_name))
+        function = FUNCTIONS.get(expr.function)
+        if function is None:
+            raise EvalError(f"function {expr.function} is not supported")
+        args = tuple(self.evaluate(_unwrap(arg), frame) for arg in expr.args)
+        context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
+        self._budget.check()
+        value = function(context, args, expr)
+        if isinstance(value, Vector) and value.labels.pool is not self._pool:
+            return replace(value, labels=adopt(value.labels, self._pool))
+        return value
+
+
+def _unwrap(expr: Expr) -> Expr:
+    while isinstance(expr, Paren):
+        expr = expr.expr
+    return expr
+
+
+def _nothing(pool: StringPool) -> Vector:
+    none = np.zeros((0, 0))
+    return Vector(empty_table(pool), none, none.astype(np.bool_), np.zeros(0, dtype=np.bool_))
+
+
+def _unary(expr: Unary, value: Value) -> Value:
+    if expr.op == "+":
+        return value
+    if isinstance(value, Scalar):
+        return Scalar(-value.values)
+    assert isinstance(value, Vector)
+    return replace(value, values=-value.values, drop_name=np.ones_like(value.drop_name))
+
+
+def _repeat(value: Value, n_steps: int, budget: Budget) -> Value:
+    """The value of one step at all steps."""
+    match value:
+        case Scalar():
+            return Scalar(np.repeat(value.values, n_steps))
+        case Vector():
+            budget.reserve(len(value.labels), n_steps)
+            values, present = np.repeat(value.values, n_steps, axis=1), np.repeat(value.present, n_steps, axis=1)
+            return replace(value, values=values, present=present)
+        case RangeVector():
+            return replace(value, ends=np.repeat(value.ends, n_steps))
+        case String():
+            return value

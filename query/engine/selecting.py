@@ -1,0 +1,165 @@
+"""Selectors: what a query reads from storage, each piece once, and its form as instant and range vectors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.kernels.select import look_back
+from common.labels import LabelTable, StringPool
+from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
+from query.engine.budget import Budget
+from query.engine.frame import Frame, milliseconds, n_steps_inside
+from query.engine.labeling import adopt
+from query.engine.values import EvalError, RangeVector, Vector
+from query.promql.ast import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    MatrixSelector,
+    Paren,
+    Subquery,
+    Unary,
+    VectorSelector,
+)
+
+Matchers = tuple[Matcher, ...]
+
+
+class Sources:
+    """The samples of one query.
+
+    First every selector says what it will read (`plan`); then all is read (`fetch`), so that selectors with equal
+    matchers share one read, and the strings of all labels are known before the query adds its own.
+    """
+
+    def __init__(self, store: SeriesStore, budget: Budget, lookback_ms: int, subquery_step_ms: int) -> None:
+        self._store = store
+        self._budget = budget
+        self._lookback_ms = lookback_ms
+        self._subquery_step_ms = subquery_step_ms
+        self._wanted: defaultdict[Matchers, list[tuple[int, int]]] = defaultdict(list)
+        self._fetched: dict[Matchers, list[tuple[int, int, Selection]]] = {}
+        self._without_stale: dict[int, Selection] = {}
+
+    def plan(self, expr: Expr, frame: Frame) -> None:
+        """Note the time ranges that the selectors of `expr` look at when it is evaluated at these steps."""
+        if not len(frame.steps):
+            return
+        match expr:
+            case VectorSelector():
+                self._want(expr, frame, self._lookback_ms)
+            case MatrixSelector():
+                self._want(expr.selector, frame, milliseconds(expr.range_))
+            case Subquery():
+                self._budget.reserve(1, n_steps_inside(frame, expr, self._subquery_step_ms))
+                self.plan(expr.expr, frame.inside(expr, self._subquery_step_ms))
+            case Call():
+                for arg in expr.args:
+                    self.plan(arg, frame)
+            case Aggregate():
+                self.plan(expr.expr, frame)
+                if expr.param is not None:
+                    self.plan(expr.param, frame)
+            case Binary():
+                self.plan(expr.lhs, frame)
+                self.plan(expr.rhs, frame)
+            case Paren() | Unary():
+                self.plan(expr.expr, frame)
+
+    def _want(self, selector: VectorSelector, frame: Frame, window_ms: int) -> None:
+        if selector.extended is not None:
+            raise EvalError(f"the {selector.extended} modifier is not supported yet")
+        ends = frame.ends(selector)
+        # Windows are open on the left.
+        self._wanted[selector.matchers].append((int(ends[0]) - window_ms + 1, int(ends[-1])))
+
+    def fetch(self) -> StringPool:
+        """Read what was planned; returns the string pool of the query, which all labels use from now on.
+
+        Raises:
+            TooManySamples: together it is more than the query may read.
+        """
+        selections = []
+        for matchers, ranges in self._wanted.items():
+            for start_ms, end_ms in _union(ranges):
+                self._budget.check()
+                left = self._budget.max_samples - self._budget.samples
+                selection = self._store.select(matchers, start_ms, end_ms, left)
+                self._budget.samples += len(selection.timestamps)
+                self._budget.series += len(selection.labels)
+                selections.append((matchers, start_ms, end_ms, selection))
+        if not selections:
+            return StringPool()
+        base = selections[0][3].labels.pool
+        pool = base.fork()
+        for matchers, start_ms, end_ms, selection in selections:
+            table = selection.labels
+            # The codes of the pool that was forked are valid in the fork.
+            own = LabelTable(pool, table.names, table.codes) if table.pool is base else adopt(table, pool)
+            renamed = Selection(own, selection.offsets, selection.timestamps, selection.values)
+            self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
+        return pool
+
+    def _find(self, matchers: Matchers, start_ms: int, end_ms: int) -> Selection:
+        for first_ms, last_ms, selection in self._fetched[matchers]:
+            if first_ms <= start_ms and end_ms <= last_ms:
+                return selection
+        raise AssertionError("a selector reads outside its plan")
+
+    def instant(self, selector: VectorSelector, frame: Frame, *, times: bool = False) -> Vector:
+        """Each series' latest sample of the lookback window of each step; with `times` its time in seconds."""
+        ends = frame.ends(selector)
+        selection = self._find(selector.matchers, int(ends[0]) - self._lookback_ms + 1, int(ends[-1]))
+        n_series, n_steps = len(selection.labels), len(ends)
+        self._budget.reserve(n_series, n_steps)
+        columns = ends[:1] if frame.fixed(selector) else ends
+        out = np.empty((n_series, len(columns)), dtype=np.int64)
+        present = np.empty(out.shape, dtype=np.bool_)
+        bits = selection.values.view(np.int64)
+        for rows in self._budget.chunks(n_series, len(columns)):
+            offsets = selection.offsets[rows.start : rows.stop + 1]
+            look_back(
+                offsets, selection.timestamps, bits, columns, self._lookback_ms, times, out[rows], present[rows]
+            )
+        values = out / 1000.0 if times else out.view(np.float64)
+        if len(columns) < n_steps:
+            values = np.repeat(values, n_steps, axis=1)
+            present = np.repeat(present, n_steps, axis=1)
+        return Vector(selection.labels, values, present, np.zeros(n_series, dtype=np.bool_))
+
+    def ranges(self, selector: MatrixSelector, frame: Frame) -> RangeVector:
+        """Each series' samples around the window of each step."""
+        ends = frame.ends(selector.selector)
+        range_ms = milliseconds(selector.range_)
+        selection = self._find(selector.selector.matchers, int(ends[0]) - range_ms + 1, int(ends[-1]))
+        kept = self._without_stale.get(id(selection))
+        if kept is None:
+            kept = self._without_stale[id(selection)] = without_stale_markers(selection)
+        no_drop = np.zeros(len(kept.labels), dtype=np.bool_)
+        return RangeVector(kept.labels, kept.offsets, kept.timestamps, kept.values, ends, range_ms, no_drop)
+
+
+def without_stale_markers(selection: Selection) -> Selection:
+    """Range vectors do not see stale markers."""
+    kept = selection.values.view(np.int64) != STALE_NAN_BITS
+    if kept.all():
+        return selection
+    before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)))
+    return Selection(
+        selection.labels, before[selection.offsets], selection.timestamps[kept], selection.values[kept]
+    )
+
+
+def _union(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Closed ranges that cover these and do not touch."""
+    out: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if out and start <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out

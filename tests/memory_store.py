@@ -1,0 +1,91 @@
+"""A SeriesStore over plain Python data, for tests of what reads from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import re2
+
+from common.labels import Labels, LabelTable, StringPool, canonical_labels
+from common.store import Matcher, MatchOp, Selection, TooManySamples
+
+Samples = Iterable[tuple[int, float]]
+
+
+class MemoryStore:
+    """Series as lists of (timestamp in ms, value); kept in the order in which they were added."""
+
+    def __init__(self, series: Iterable[tuple[Labels, Samples]] = ()) -> None:
+        self._series: dict[bytes, tuple[dict[str, str], dict[int, float]]] = {}
+        self._pool = StringPool()
+        self.selects: list[tuple[tuple[Matcher, ...], int, int]] = []
+        for labels, samples in series:
+            self.add(labels, samples)
+
+    def add(self, labels: Labels, samples: Samples) -> None:
+        """Add samples to a series; a timestamp that it has keeps its value."""
+        key = canonical_labels(labels)
+        stored = self._series.setdefault(key, ({k: v for k, v in labels.items() if v}, {}))[1]
+        for timestamp, value in samples:
+            stored.setdefault(timestamp, value)
+
+    def wait_caught_up(self, timeout_s: float) -> None:
+        """Everything is visible at once."""
+
+    def select(
+        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+    ) -> Selection:
+        self.selects.append((tuple(matchers), min_time_ms, max_time_ms))
+        label_sets, counts, timestamps, values = [], [0], [], []
+        for labels, samples in self._series.values():
+            if not all(matches(matcher, labels) for matcher in matchers):
+                continue
+            inside = sorted(t for t in samples if min_time_ms <= t <= max_time_ms)
+            if inside:
+                label_sets.append(labels)
+                counts.append(len(inside))
+                timestamps += inside
+                values += [samples[t] for t in inside]
+        if len(timestamps) > max_samples:
+            raise TooManySamples(f"the query selects {len(timestamps)} samples, more than {max_samples}")
+        return Selection(
+            LabelTable.of(label_sets, self._pool),
+            np.cumsum(counts, dtype=np.int64),
+            np.array(timestamps, dtype=np.int64),
+            np.array(values, dtype=np.float64),
+        )
+
+    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+        found = [
+            labels
+            for labels, samples in self._series.values()
+            if any(min_time_ms <= t <= max_time_ms for t in samples)
+            and (not matcher_sets or any(all(matches(m, labels) for m in ms) for ms in matcher_sets))
+        ]
+        return LabelTable.of(found, self._pool)
+
+    def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        return sorted({name for labels in self.series(matcher_sets, min_time_ms, max_time_ms) for name in labels})
+
+    def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        found = self.series(matcher_sets, min_time_ms, max_time_ms)
+        return sorted({labels[name] for labels in found if name in labels})
+
+
+def matches(matcher: Matcher, labels: Mapping[str, str]) -> bool:
+    """Whether a label set fulfils one condition; an absent label is ''."""
+    value = labels.get(matcher.name, "")
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return value == matcher.value
+        case MatchOp.NOT_EQUAL:
+            return value != matcher.value
+        case MatchOp.REGEX:
+            return re2.fullmatch(f"(?s:{matcher.value})", value) is not None
+        case MatchOp.NOT_REGEX:
+            return re2.fullmatch(f"(?s:{matcher.value})", value) is None
