@@ -1,0 +1,184 @@
+"""Samples of many requests to records: the core of ingest. No clock, thread or I/O in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.kernels.series_table import split_by_partition
+from common.log.base import MAX_RECORD_BYTES, Append
+from common.record import RecordBatch, encode_record, max_encoded_bytes
+from ingest.series import SeriesTable
+
+_FIRST_ROOM = 1 << 16
+_KEPT_ROOM = 1 << 21
+"""Columns that one huge request has made larger than this are given back after its group."""
+
+_MAX_SAMPLES_PER_RECORD = MAX_RECORD_BYTES // max_encoded_bytes(1, 0, 0)
+while max_encoded_bytes(_MAX_SAMPLES_PER_RECORD, 0, 0) <= MAX_RECORD_BYTES:
+    _MAX_SAMPLES_PER_RECORD += 1
+_MAX_SAMPLES_PER_RECORD -= 1
+_MARK_EVERY_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Samples of some requests on their way to the log.
+
+    records: what to append, in order. table: whose slots and refs they speak of.
+    declared: int32, slots that these records declare. created_ms: the clock when they were made.
+    """
+
+    records: list[Append]
+    table: SeriesTable
+    declared: NDArray[np.int32]
+    created_ms: int
+    n_samples: int
+
+
+class Batcher:
+    """Collects samples and makes records of them; knows which series are declared in the log.
+
+    Used by one thread. Writers put samples at the end of the columns and move `n_samples`:
+
+      slots: int32 (room,), of `table`. timestamps: int64 (room,), Unix ms. values: uint64 (room,), bits of float64.
+
+    idle_ms: when the table is full, series without samples for that long are forgotten; None to keep all.
+    """
+
+    def __init__(self, n_partitions: int, max_series: int, redeclare_ms: int, idle_ms: int | None) -> None:
+        self.table = SeriesTable(n_partitions, max_series)
+        self.n_samples = 0
+        self._redeclare_ms = redeclare_ms
+        self._idle_ms = idle_ms
+        self._group_number = 0
+        # (ms, group): from this time on, groups had larger numbers.
+        self._marks: deque[tuple[int, int]] = deque()
+        self._offsets = np.empty(n_partitions + 1, dtype=np.int64)
+        self._declared_offsets = np.empty(n_partitions + 1, dtype=np.int64)
+        self._set_room(_FIRST_ROOM)
+
+    def reserve(self, n_more: int) -> None:
+        """See to it that `n_more` samples have room behind `n_samples`."""
+        if self.n_samples + n_more > len(self.slots):
+            old = self.slots, self.timestamps, self.values
+            self._set_room(max(2 * len(self.slots), self.n_samples + n_more))
+            for new, column in zip((self.slots, self.timestamps, self.values), old, strict=True):
+                new[: self.n_samples] = column[: self.n_samples]
+
+    def _set_room(self, room: int) -> None:
+        self.slots = np.empty(room, dtype=np.int32)
+        self.timestamps = np.empty(room, dtype=np.int64)
+        self.values = np.empty(room, dtype=np.uint64)
+        self._refs = np.empty(room, dtype=np.uint32)
+        self._timestamps = np.empty(room, dtype=np.int64)
+        self._values = np.empty(room, dtype=np.uint64)
+        self._declared = np.empty(room, dtype=np.int32)
+
+    def seal(self, now_ms: int) -> Group:
+        """Make records of the samples collected, and begin anew.
+
+        Series that are not known to be declared in the log, or are due to be again, are declared in them.
+        """
+        table = self.table
+        n = self.n_samples
+        self._group_number += 1
+        n_declared = split_by_partition(
+            self.slots[:n],
+            self.timestamps[:n],
+            self.values[:n],
+            table.partitions,
+            table.refs,
+            table.due_ms,
+            table.seen,
+            np.array([self._group_number, now_ms, now_ms + self._redeclare_ms], dtype=np.int64),
+            self._refs,
+            self._timestamps,
+            self._values,
+            self._offsets,
+            self._declared,
+            self._declared_offsets,
+        )
+        declared = self._declared[:n_declared].copy()
+        records = [
+            Append(partition, encode_record(batch))
+            for partition in np.flatnonzero(np.diff(self._offsets)).tolist()
+            for batch in self._batches(partition, declared, now_ms)
+        ]
+        self._mark(now_ms)
+        self.n_samples = 0
+        if len(self.slots) > _KEPT_ROOM:
+            self._set_room(_FIRST_ROOM)
+        return Group(records, table, declared, now_ms, n)
+
+    def _batches(self, partition: int, declared: NDArray[np.int32], now_ms: int) -> Iterator[RecordBatch]:
+        """What to say to one partition: as a rule in one record, else declarations first, then samples."""
+        start, end = self._offsets[partition : partition + 2].tolist()
+        first, last = self._declared_offsets[partition : partition + 2].tolist()
+        slots = declared[first:last]
+        sizes = self.table.label_sizes(slots).astype(np.int64)
+        if max_encoded_bytes(end - start, len(slots), int(sizes.sum())) <= MAX_RECORD_BYTES:
+            yield self._batch(slots, start, end, now_ms)
+            return
+        each = sizes + (max_encoded_bytes(0, 1, 0) - max_encoded_bytes(0, 0, 0))
+        # Half a record a piece: a label set that crosses the line still fits.
+        pieces = np.cumsum(each) // (MAX_RECORD_BYTES // 2)
+        for piece in np.split(slots, np.flatnonzero(np.diff(pieces)) + 1):
+            if len(piece):
+                yield self._batch(piece, start, start, now_ms)
+        for at in range(start, end, _MAX_SAMPLES_PER_RECORD):
+            yield self._batch(slots[:0], at, min(at + _MAX_SAMPLES_PER_RECORD, end), now_ms)
+
+    def _batch(self, slots: NDArray[np.int32], start: int, end: int, now_ms: int) -> RecordBatch:
+        table = self.table
+        offsets = np.zeros(len(slots) + 1, dtype=np.int64)
+        np.cumsum(table.label_sizes(slots), out=offsets[1:])
+        labels = b"".join(table.label_sets(slots)) if len(slots) else b""
+        return RecordBatch(
+            producer_id=table.producer_id,
+            created_ms=now_ms,
+            declared_refs=table.refs[slots],
+            declared_ids=table.ids[slots],
+            label_offsets=offsets,
+            # A kernel's arrays are writable; what frombuffer makes of bytes is not.
+            label_bytes=np.frombuffer(bytearray(labels), dtype=np.uint8),
+            refs=self._refs[start:end],
+            timestamps=self._timestamps[start:end],
+            values=self._values[start:end].view(np.float64),
+        )
+
+    def acknowledged(self, group: Group) -> None:
+        """The records of a group are in the log: what they declare is declared."""
+        group.table.declared(group.declared, group.created_ms, self._redeclare_ms)
+
+    def make_room_for_series(self, now_ms: int) -> bool:
+        """Forget idle series; only between groups. Returns whether there were enough to be worth it.
+
+        What remains has a new producer_id and new refs, and is declared again as its samples come. A tenth of the
+        table must be idle, so that a table full of live series is not copied over and over.
+        """
+        assert self.n_samples == 0
+        if self._idle_ms is None:
+            return False
+        horizon = 0
+        for ms, group in self._marks:
+            if ms > now_ms - self._idle_ms:
+                break
+            horizon = group
+        live = np.flatnonzero(self.table.seen[: self.table.n_slots] > horizon).astype(np.int32)
+        if len(live) > self.table.n_slots - self.table.n_slots // 10 - 1:
+            return False
+        self.table = self.table.keep(live)
+        return True
+
+    def _mark(self, now_ms: int) -> None:
+        if self._idle_ms is None:
+            return
+        if not self._marks or now_ms - self._marks[-1][0] >= _MARK_EVERY_MS:
+            self._marks.append((now_ms, self._group_number))
+            while len(self._marks) > 1 and self._marks[1][0] <= now_ms - self._idle_ms:
+                self._marks.popleft()

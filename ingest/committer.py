@@ -1,0 +1,246 @@
+"""Group commit: the one thread that turns what waits into records and appends them to the log.
+
+    offer() ──► waiting (bounded) ──► take ──► group ──► seal ──► log.append ──► in flight (bounded)
+                                        ▲                              │
+    future of the item ◄── acknowledged or failed ◄────────────────────┘
+
+A group is sent when nothing else is in flight, when it has been lingering for `linger_s`, or when it is full. So a
+lone item does not wait at all, and items that arrive while the log is busy share one append.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from common.errors import LogUnavailable, TaborError
+from common.log.base import Log
+from ingest.batcher import Batcher, Group
+from ingest.config import IngestConfig
+from ingest.errors import QueueFull
+from ingest.metrics import IngestMetrics
+
+
+_ROOM_EVERY_S = 60.0
+"""How often a full table of series is looked through for idle ones."""
+
+
+class HasSamples(Protocol):
+    """What an item's outcome must tell."""
+
+    @property
+    def n_samples(self) -> int: ...
+
+
+Outcome = TypeVar("Outcome", bound=HasSamples)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item(Generic[Outcome]):
+    """Work for the ingest thread: `take` puts samples into the batcher and says what it took."""
+
+    take: Callable[[Batcher], Outcome]
+    size_bytes: int
+    future: Future[Outcome]
+
+
+class GroupCommitter(Generic[Outcome]):
+    """Owns the batcher and the thread that uses it. `offer` may be called from any thread."""
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        log: Log,
+        config: IngestConfig,
+        metrics: IngestMetrics,
+        clock: Callable[[], int],
+    ) -> None:
+        self._batcher = batcher
+        self._log = log
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: deque[_Item[Outcome]] = deque()
+        self._waiting_bytes = 0
+        self._acknowledged: deque[Group] = deque()
+        self._in_flight = 0
+        self._closing = False
+        self._next_room_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="tabor-ingest", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def offer(
+        self, take: Callable[[Batcher], Outcome], size_bytes: int, *, wait_s: float = 0.0
+    ) -> Future[Outcome]:
+        """Queue an item; the future gives what `take` returned once the log has its samples.
+
+        wait_s: how long to wait for a place in the queue.
+
+        Raises:
+            QueueFull: there is no place. LogUnavailable: the committer is closed.
+        The future raises what `take` raises, or LogUnavailable.
+        """
+        future: Future[Outcome] = Future()
+        # What has been queued is written; nobody can take it back.
+        future.set_running_or_notify_cancel()
+        with self._changed:
+            if wait_s > 0:
+                self._changed.wait_for(lambda: self._closing or not self._is_full(size_bytes), wait_s)
+            if self._closing:
+                raise LogUnavailable("ingest is closing")
+            if self._is_full(size_bytes):
+                raise QueueFull("too many writes are waiting for the log")
+            self._waiting.append(_Item(take, size_bytes, future))
+            self._waiting_bytes += size_bytes
+            self._changed.notify_all()
+        return future
+
+    def close(self, timeout_s: float) -> bool:
+        """Take no more, finish what is under way. Returns whether all of it was finished in time.
+
+        What still waits after `timeout_s` fails with LogUnavailable.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight == 0, max(0.0, deadline - time.monotonic()))
+            left = list(self._waiting)
+            self._waiting.clear()
+            finished = not left and self._in_flight == 0 and not self._thread.is_alive()
+        for item in left:
+            item.future.set_exception(LogUnavailable("ingest was closed before the log took the write"))
+        return finished
+
+    def _is_full(self, size_bytes: int) -> bool:
+        # One item always has a place, however large.
+        return len(self._waiting) >= self._config.max_queued_requests or (
+            bool(self._waiting) and self._waiting_bytes + size_bytes > self._config.max_queued_bytes
+        )
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+            self._settle_acknowledged()
+            self._commit_group()
+
+    def _settle_acknowledged(self) -> None:
+        while self._acknowledged:
+            self._batcher.acknowledged(self._acknowledged.popleft())
+
+    def _commit_group(self) -> None:
+        taken: list[tuple[Future[Outcome], Outcome]] = []
+        deadline = time.monotonic() + self._config.linger_s
+        self._make_room_for_series()
+        while self._batcher.n_samples < self._config.max_group_samples:
+            item = self._next_item(deadline)
+            if item is None:
+                break
+            before = self._batcher.n_samples
+            started = time.perf_counter()
+            try:
+                outcome = item.take(self._batcher)
+            except Exception as error:
+                # The sender's fault or ours: this item gets it, the others go on.
+                self._batcher.n_samples = before
+                item.future.set_exception(error)
+                continue
+            finally:
+                self._metrics.decode_seconds.inc(time.perf_counter() - started)
+            if self._batcher.n_samples == before:
+                item.future.set_result(outcome)
+            else:
+                taken.append((item.future, outcome))
+        if taken:
+            self._send(taken)
+
+    def _make_room_for_series(self) -> None:
+        table = self._batcher.table
+        if table.n_slots < table.max_series or time.monotonic() < self._next_room_s:
+            return
+        if not self._batcher.make_room_for_series(self._clock()):
+            self._next_room_s = time.monotonic() + _ROOM_EVERY_S
+
+    def _next_item(self, deadline: float) -> _Item[Outcome] | None:
+        """The next item of the group, or None if the group is to be sent now."""
+        with self._changed:
+            while not self._waiting:
+                remaining = deadline - time.monotonic()
+                blocked = self._in_flight >= self._config.max_groups_in_flight
+                if self._closing or not self._batcher.n_samples or not self._in_flight:
+                    return None
+                if remaining <= 0 and not blocked:
+                    return None
+                self._changed.wait(None if blocked else remaining)
+            item = self._waiting.popleft()
+            self._waiting_bytes -= item.size_bytes
+            self._changed.notify_all()
+        return item
+
+    def _send(self, taken: list[tuple[Future[Outcome], Outcome]]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight < self._config.max_groups_in_flight)
+            self._in_flight += 1
+        self._settle_acknowledged()
+        started = time.perf_counter()
+        try:
+            group = self._batcher.seal(self._clock())
+            sealed = time.perf_counter()
+            future = self._log.append(group.records)
+        except Exception as error:
+            self._batcher.n_samples = 0
+            self._answer(taken, error)
+            self._landed(None)
+            return
+        self._count(group, sealed - started, time.perf_counter() - sealed)
+
+        def settle(done: Future[list[int]]) -> None:
+            error = done.exception()
+            if error is not None and not isinstance(error, TaborError):
+                error = LogUnavailable(f"the log failed: {error}")
+            # Declarations first, so that whoever has been answered finds them noted.
+            self._landed(group if error is None else None)
+            self._answer(taken, error)
+
+        future.add_done_callback(settle)
+
+    def _landed(self, group: Group | None) -> None:
+        with self._changed:
+            if group is not None:
+                self._acknowledged.append(group)
+            self._in_flight -= 1
+            self._changed.notify_all()
+
+    def _answer(self, taken: list[tuple[Future[Outcome], Outcome]], error: BaseException | None) -> None:
+        n_samples = sum(outcome.n_samples for _, outcome in taken)
+        (self._metrics.samples if error is None else self._metrics.lost_samples).inc(n_samples)
+        for future, outcome in taken:
+            if error is None:
+                future.set_result(outcome)
+            else:
+                future.set_exception(error)
+
+    def _count(self, group: Group, encode_s: float, append_s: float) -> None:
+        metrics = self._metrics
+        metrics.encode_seconds.inc(encode_s)
+        metrics.append_seconds.inc(append_s)
+        metrics.groups.inc()
+        metrics.records.inc(len(group.records))
+        metrics.record_bytes.inc(sum(len(record.value) for record in group.records))
+        metrics.declarations.inc(len(group.declared))
+        metrics.series_active.set(group.table.n_slots)

@@ -1,0 +1,52 @@
+"""Limits and timing of ingest. Every queue and buffer has its limit here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """How much one request, one series and the process may take.
+
+    Of a request:
+      max_body_bytes: decompressed size (`--max-body-bytes`); compressed, what snappy makes of it at worst.
+      max_series_per_request, max_samples_per_request: Prometheus sends at most 2,000 samples at a time by default.
+    Of a series (the label set as sent is limited to 64 KiB besides, so that a record always has room for it):
+      max_labels_per_series, max_label_name_bytes, max_label_value_bytes.
+    Of the process:
+      max_active_series: series the ingestor remembers, at about 80 bytes each and the labels (150 bytes or so).
+      series_idle_s: when the table is full, series without samples for that long are forgotten.
+      max_queued_requests, max_queued_bytes: what may wait for the ingest thread, bytes as sent.
+      max_groups_in_flight: groups that wait for the log's acknowledgement.
+    Timing:
+      linger_s: how long a group waits for more requests while the log is busy with another one.
+      max_group_samples: a group with that many samples is sent at once.
+      redeclare_s: a series is declared again before that time has passed since its last declaration.
+    """
+
+    max_body_bytes: int = 32 << 20
+    max_series_per_request: int = 100_000
+    max_samples_per_request: int = 2_000_000
+    max_labels_per_series: int = 128
+    max_label_name_bytes: int = 1024
+    max_label_value_bytes: int = 16 * 1024
+    max_active_series: int = 5_000_000
+    series_idle_s: float = 2 * 3600.0
+    max_queued_requests: int = 2048
+    max_queued_bytes: int = 128 << 20
+    max_groups_in_flight: int = 4
+    linger_s: float = 0.003
+    max_group_samples: int = 100_000
+    redeclare_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value < 0 or (value == 0 and name != "linger_s"):
+                raise ValueError(f"{name} is {value}; it must be positive")
+
+    @property
+    def max_compressed_bytes(self) -> int:
+        """Largest size snappy gives to a body of `max_body_bytes` (its `MaxCompressedLength`)."""
+        return 32 + self.max_body_bytes + self.max_body_bytes // 6

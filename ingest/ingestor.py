@@ -1,0 +1,87 @@
+"""Remote-write bodies in, acknowledgements out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeAlias
+
+from common.log.base import Log
+from ingest.batcher import Batcher
+from ingest.committer import GroupCommitter
+from ingest.config import IngestConfig
+from ingest.errors import NotAccepting
+from ingest.metrics import IngestMetrics
+from ingest.remote_write import RemoteWriteReader, Taken
+
+WriteOutcome: TypeAlias = Taken
+
+
+def unix_ms() -> int:
+    """The wall clock, Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Ingestor:
+    """Takes bodies of remote write 1.0 from any thread and answers when the log has their samples.
+
+    gate: asked before each write; returns why none is accepted for now, or None.
+    clock: Unix ms.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        config: IngestConfig | None = None,
+        *,
+        clock: Callable[[], int] = unix_ms,
+        gate: Callable[[], str | None] | None = None,
+        metrics: IngestMetrics | None = None,
+    ) -> None:
+        self.config = config if config is not None else IngestConfig()
+        self.metrics = metrics if metrics is not None else IngestMetrics()
+        self._gate = gate
+        self._reader = RemoteWriteReader(self.config)
+        batcher = Batcher(
+            log.partitions,
+            self.config.max_active_series,
+            round(self.config.redeclare_s * 1000),
+            round(self.config.series_idle_s * 1000),
+        )
+        self._committer: GroupCommitter[Taken] = GroupCommitter(batcher, log, self.config, self.metrics, clock)
+
+    def start(self) -> None:
+        """Start the ingest thread."""
+        self._committer.start()
+
+    def check_open(self) -> None:
+        """Raises NotAccepting if the gate is closed."""
+        reason = self._gate() if self._gate is not None else None
+        if reason is not None:
+            raise NotAccepting(reason, retry_after_s=10.0)
+
+    def submit(self, body: bytes) -> Future[WriteOutcome]:
+        """Queue a body as it was sent (snappy block of a prometheus.WriteRequest).
+
+        The future gives the outcome once every sample of the request that was not refused is durable in the log.
+
+        Raises:
+            NotAccepting: the gate is closed. QueueFull: too much waits. LogUnavailable: the ingestor is closed.
+        The future raises BadRequest or BodyTooLarge (nothing stored), or LogUnavailable (perhaps stored).
+        """
+        self.check_open()
+        self.metrics.received_bytes.inc(len(body))
+
+        def take(batcher: Batcher) -> Taken:
+            taken = self._reader.take(body, batcher)
+            self.metrics.series_created.inc(taken.n_created)
+            for fault, n_series in taken.faults:
+                self.metrics.series_refused.labels(fault.value).inc(n_series)
+            return taken
+
+        return self._committer.offer(take, len(body))
+
+    def close(self, timeout_s: float) -> bool:
+        """Accept no more, finish what is under way; returns whether that was possible within `timeout_s`."""
+        return self._committer.close(timeout_s)

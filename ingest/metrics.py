@@ -1,0 +1,44 @@
+"""What ingest counts. No label value comes from users' data."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class IngestMetrics:
+    """The metrics of one ingestor or producer, in a registry of the caller's or one of its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        registry = registry if registry is not None else CollectorRegistry()
+        self.registry = registry
+        self.requests = Counter(
+            "tabor_ingest_requests_total", "Remote write requests answered.", ["code"], registry=registry
+        )
+        self.received_bytes = Counter(
+            "tabor_ingest_received_bytes_total", "Bytes of remote write bodies as sent.", registry=registry
+        )
+        self.samples = Counter("tabor_ingest_samples_total", "Samples acknowledged by the log.", registry=registry)
+        self.lost_samples = Counter(
+            "tabor_ingest_failed_samples_total", "Samples the log did not acknowledge.", registry=registry
+        )
+        self.series_created = Counter(
+            "tabor_ingest_series_created_total", "Series seen for the first time.", registry=registry
+        )
+        self.series_active = Gauge("tabor_ingest_series", "Series in the ingestor's table.", registry=registry)
+        self.series_refused = Counter(
+            "tabor_ingest_series_refused_total", "Series of requests refused.", ["reason"], registry=registry
+        )
+        self.declarations = Counter(
+            "tabor_ingest_declarations_total", "Declarations of series sent to the log.", registry=registry
+        )
+        self.groups = Counter("tabor_ingest_groups_total", "Group commits sent to the log.", registry=registry)
+        self.records = Counter("tabor_ingest_records_total", "Records sent to the log.", registry=registry)
+        self.record_bytes = Counter(
+            "tabor_ingest_record_bytes_total", "Bytes of records sent to the log.", registry=registry
+        )
+        self.stage_seconds = Counter(
+            "tabor_ingest_stage_seconds_total", "Time spent by the ingest thread.", ["stage"], registry=registry
+        )
+        self.decode_seconds = self.stage_seconds.labels("decode")
+        self.encode_seconds = self.stage_seconds.labels("encode")
+        self.append_seconds = self.stage_seconds.labels("append")

@@ -1,0 +1,297 @@
+"""One remote-write body to samples in the batcher's columns."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import cramjam
+import numpy as np
+from numpy.typing import NDArray
+
+from common.kernels import remote_write as kernels
+from common.kernels.series_table import HASH_KEY_WORDS
+from ingest.batcher import Batcher
+from ingest.config import IngestConfig
+from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
+
+_FIRST_BUFFER_BYTES = 1 << 20
+_FIRST_UNKNOWN = 4096
+
+_FAULTS = {
+    kernels.NO_METRIC_NAME: Fault.NO_METRIC_NAME,
+    kernels.EMPTY_NAME: Fault.EMPTY_NAME,
+    kernels.DUPLICATE_NAME: Fault.DUPLICATE_NAME,
+    kernels.UNSORTED: Fault.UNSORTED,
+    kernels.NAME_NOT_UTF8: Fault.NOT_UTF8,
+    kernels.VALUE_NOT_UTF8: Fault.NOT_UTF8,
+    kernels.TOO_MANY_LABELS: Fault.TOO_MANY_LABELS,
+    kernels.NAME_TOO_LONG: Fault.NAME_TOO_LONG,
+    kernels.VALUE_TOO_LONG: Fault.VALUE_TOO_LONG,
+    kernels.LABELS_TOO_LONG: Fault.LABELS_TOO_LONG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was made of one request.
+
+    n_samples: samples that go to the log. n_created: series seen for the first time.
+    refusal: series that were refused, if any. faults: number of refused series by reason.
+    """
+
+    n_samples: int
+    n_created: int = 0
+    refusal: Refusal | None = None
+    faults: tuple[tuple[Fault, int], ...] = ()
+
+
+class RemoteWriteReader:
+    """Reads bodies with buffers that it keeps; used by one thread."""
+
+    def __init__(self, config: IngestConfig) -> None:
+        self._config = config
+        key = np.frombuffer(secrets.token_bytes(2 * 8 * HASH_KEY_WORDS), dtype=np.uint64)
+        self._hash_key = key.reshape(2, HASH_KEY_WORDS).copy()
+        self._limits = np.array(
+            [config.max_labels_per_series, config.max_label_name_bytes, config.max_label_value_bytes],
+            dtype=np.int64,
+        )
+        self._counts = np.zeros(kernels.N_COUNTS, dtype=np.int64)
+        self._set_buffer(_FIRST_BUFFER_BYTES)
+        self._set_unknown(_FIRST_UNKNOWN)
+
+    def take(self, body: bytes, batcher: Batcher) -> Taken:
+        """Put the samples of a request behind those of the batcher.
+
+        Raises:
+            BadRequest, BodyTooLarge: nothing of the request was taken.
+        """
+        size = self._decompress(body)
+        self._walk(size, batcher)
+        try:
+            return self._settle(batcher)
+        finally:
+            if len(self._buffer) > 8 * _FIRST_BUFFER_BYTES:
+                self._set_buffer(_FIRST_BUFFER_BYTES)
+
+    def _set_buffer(self, room: int) -> None:
+        self._words = np.zeros((room + 7) // 8, dtype=np.uint64)
+        self._buffer = self._words.view(np.uint8)
+
+    def _set_unknown(self, rows: int) -> None:
+        self._unknown = np.empty((rows, 3), dtype=np.int64)
+        self._unknown_keys = np.empty((rows, 2), dtype=np.uint64)
+
+    def _decompress(self, body: bytes) -> int:
+        """Decompress into the buffer; returns the size."""
+        size = uncompressed_size(body)
+        if size > self._config.max_body_bytes:
+            raise BodyTooLarge(
+                f"the body has {size} bytes decompressed; at most {self._config.max_body_bytes} are accepted "
+                "(--max-body-bytes)"
+            )
+        if len(self._buffer) < size + 16:
+            self._set_buffer(size + 16)
+        try:
+            written = cramjam.snappy.decompress_raw_into(body, self._buffer[:size]) if size else 0
+        except cramjam.DecompressionError as error:
+            raise BadRequest(f"the body is not valid snappy: {error}") from None
+        if written != size or (size == 0 and len(body) != 1):
+            raise BadRequest("the body is not valid snappy: its size differs from its header")
+        return size
+
+    def _walk(self, size: int, batcher: Batcher) -> None:
+        """Walk the request, with larger buffers if it needs them."""
+        counts = self._counts
+        while True:
+            table = batcher.table
+            at = batcher.n_samples
+            status = kernels.walk(
+                self._buffer,
+                self._words,
+                size,
+                self._config.max_series_per_request,
+                self._hash_key,
+                table.index,
+                table.keys,
+                batcher.slots[at:],
+                batcher.timestamps[at:],
+                batcher.values[at:],
+                self._unknown,
+                self._unknown_keys,
+                counts,
+            )
+            if status == kernels.NEEDS_SCRATCH:
+                message = self._buffer[:size].copy()
+                self._set_buffer(2 * size + 32)
+                self._buffer[:size] = message
+                continue
+            if status == kernels.TOO_MANY_SERIES:
+                limit = self._config.max_series_per_request
+                raise BodyTooLarge(f"the request has more than {limit} series (--max-series-per-request)")
+            if status != kernels.OK:
+                raise BadRequest(
+                    f"the body is not a prometheus.WriteRequest: the field at byte {counts[kernels.ERROR_AT]} "
+                    f"of {size} is truncated or malformed"
+                )
+            n_samples = int(counts[kernels.N_SAMPLES])
+            n_unknown = int(counts[kernels.N_UNKNOWN])
+            if n_samples > self._config.max_samples_per_request:
+                limit = self._config.max_samples_per_request
+                raise BodyTooLarge(f"the request has more than {limit} samples (--max-samples-per-request)")
+            if at + n_samples <= len(batcher.slots) and n_unknown <= len(self._unknown):
+                return
+            batcher.reserve(n_samples)
+            if n_unknown > len(self._unknown):
+                self._set_unknown(n_unknown)
+
+    def _settle(self, batcher: Batcher) -> Taken:
+        """Add new series and give their samples slots, drop samples of refused ones."""
+        counts = self._counts
+        n_samples = int(counts[kernels.N_SAMPLES])
+        n_unknown = int(counts[kernels.N_UNKNOWN])
+        n_created = 0
+        refusals = _Refusals(self._buffer)
+        if n_unknown:
+            new_slots, n_created = self._add_series(batcher, n_unknown, refusals)
+            here = slice(batcher.n_samples, batcher.n_samples + n_samples)
+            slots = batcher.slots[here]
+            unknown = slots < 0
+            slots[unknown] = new_slots[-1 - slots[unknown]]
+            if refusals.n_series:
+                taken = slots >= 0
+                n_samples = int(np.count_nonzero(taken))
+                for column in (batcher.slots, batcher.timestamps, batcher.values):
+                    kept = column[here][taken]
+                    column[batcher.n_samples : batcher.n_samples + n_samples] = kept
+        n_histograms = int(counts[kernels.N_HISTOGRAM_SERIES])
+        if n_histograms:
+            start, end = counts[[kernels.HISTOGRAM_START, kernels.HISTOGRAM_END]].tolist()
+            refusals.add(Fault.HISTOGRAM, start, end, n_histograms)
+        batcher.n_samples += n_samples
+        return Taken(n_samples, n_created, refusals.refusal(self._config), tuple(refusals.faults.items()))
+
+    def _add_series(self, batcher: Batcher, n_unknown: int, refusals: _Refusals) -> tuple[NDArray[np.int32], int]:
+        """Slot of each unknown series, -1 where it is refused or has no samples, and the number added."""
+        ranges = self._unknown[:n_unknown]
+        out = np.empty(int((ranges[:, 1] - ranges[:, 0]).sum()), dtype=np.uint8)
+        offsets = np.empty(n_unknown + 1, dtype=np.int64)
+        statuses = np.empty(n_unknown, dtype=np.int64)
+        kernels.canonicalise(self._buffer, ranges, self._limits, out, offsets, statuses)
+        malformed = np.flatnonzero(statuses == kernels.MALFORMED)
+        if len(malformed):
+            raise BadRequest(
+                "the body is not a prometheus.WriteRequest: a label of series "
+                f"{describe(self._buffer, *ranges[malformed[0], :2].tolist())} is malformed"
+            )
+        slots = np.full(n_unknown, -1, dtype=np.int32)
+        good = np.flatnonzero((statuses == kernels.OK) & (ranges[:, 2] > 0))
+        canonical = out[: offsets[-1]].tobytes()
+        starts, ends = offsets[good].tolist(), offsets[good + 1].tolist()
+        label_sets = [canonical[start:end] for start, end in zip(starts, ends, strict=True)]
+        slots[good], n_created = batcher.table.add(self._unknown_keys[good], label_sets)
+        for status in np.unique(statuses[statuses != kernels.OK]).tolist():
+            refusals.add_rows(_FAULTS[status], ranges[statuses == status])
+        refusals.add_rows(Fault.ACTIVE_SERIES, ranges[good[slots[good] < 0]])
+        return slots, n_created
+
+
+class _Refusals:
+    """Refused series of one request, and where the labels of the first one lie."""
+
+    def __init__(self, buffer: NDArray[np.uint8]) -> None:
+        self.faults: dict[Fault, int] = {}
+        self._buffer = buffer
+        self._first: dict[Fault, tuple[int, int]] = {}
+
+    @property
+    def n_series(self) -> int:
+        return sum(self.faults.values())
+
+    def add(self, fault: Fault, start: int, end: int, n_series: int) -> None:
+        self.faults[fault] = self.faults.get(fault, 0) + n_series
+        self._first.setdefault(fault, (start, end))
+
+    def add_rows(self, fault: Fault, ranges: NDArray[np.int64]) -> None:
+        if len(ranges):
+            start, end = ranges[0, :2].tolist()
+            self.add(fault, start, end, len(ranges))
+
+    def refusal(self, config: IngestConfig) -> Refusal | None:
+        """The answer: the lowest status, since a request that is sent again fails for that reason again."""
+        if not self.faults:
+            return None
+        status = min(fault.status for fault in self.faults)
+        fault = min((fault for fault in self.faults if fault.status == status), key=self._first.__getitem__)
+        series = describe(self._buffer, *self._first[fault])
+        message = (
+            f"series {series}: {reason(fault, config)}; {self.n_series} series of the request refused, "
+            "the others stored"
+        )
+        return Refusal(status, message, self.n_series)
+
+
+def reason(fault: Fault, config: IngestConfig) -> str:
+    """A fault in words, with the limit it breaks."""
+    return {
+        Fault.NO_METRIC_NAME: "it has no metric name",
+        Fault.EMPTY_NAME: "a label name is empty",
+        Fault.DUPLICATE_NAME: "a label name occurs twice",
+        Fault.UNSORTED: "its label names are not sorted",
+        Fault.NOT_UTF8: "a label name or value is not valid UTF-8",
+        Fault.HISTOGRAM: "native histograms are not stored by this version",
+        Fault.TOO_MANY_LABELS: f"it has more than {config.max_labels_per_series} labels (--max-labels-per-series)",
+        Fault.NAME_TOO_LONG: f"a label name has more than {config.max_label_name_bytes} bytes "
+        "(--max-label-name-bytes)",
+        Fault.VALUE_TOO_LONG: f"a label value has more than {config.max_label_value_bytes} bytes "
+        "(--max-label-value-bytes)",
+        Fault.LABELS_TOO_LONG: f"its labels have more than {kernels.MAX_HASHED_BYTES} bytes together",
+        Fault.ACTIVE_SERIES: f"there are {config.max_active_series} active series already (--max-active-series)",
+    }[fault]
+
+
+def uncompressed_size(body: bytes) -> int:
+    """What the header of a snappy block claims (a uvarint below 2^32), before anything is decompressed."""
+    size = 0
+    for i, byte in enumerate(body[:5]):
+        size |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            if size >= 1 << 32:
+                break
+            return size
+    raise BadRequest("the body is not valid snappy: it has no valid length at its start")
+
+
+_SHOWN_BYTES = 1000
+
+
+def describe(buffer: NDArray[np.uint8], start: int, end: int) -> str:
+    """Label fields for people, as far as they can be read; long ones are cut."""
+    data = buffer[start : min(end, start + _SHOWN_BYTES)].tobytes()
+    pairs = []
+    at = 0
+    while at < len(data):
+        at, label = _field(data, at)
+        inner, texts = 0, {1: b"", 2: b""}
+        while inner < len(label):
+            number = label[inner] >> 3
+            inner, texts[number] = _field(label, inner)
+        name, value = (texts[number].decode(errors="backslashreplace") for number in (1, 2))
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        pairs.append(f'{name}="{escaped}"')
+    return "{" + ", ".join(pairs) + ("…" if end - start > _SHOWN_BYTES else "") + "}"
+
+
+def _field(data: bytes, at: int) -> tuple[int, bytes]:
+    """Content of the length-delimited field at `at`, as far as it goes, and the position behind it."""
+    at += 1
+    size = shift = 0
+    while at < len(data):
+        byte = data[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return at + size, data[at : at + size]
