@@ -19,6 +19,9 @@ from typing import NamedTuple, Protocol
 MAX_RECORD_BYTES = 900 * 1024
 """Upper limit of one record, so that a Kafka with default settings (1 MB) takes it."""
 
+DEFAULT_PARTITIONS = 16
+"""Partitions of a log that is made without saying how many."""
+
 
 class Append(NamedTuple):
     """A record on its way into the log."""

@@ -22,7 +22,8 @@ from typing import NamedTuple
 import structlog
 
 from common.errors import LogUnavailable
-from common.log.base import MAX_RECORD_BYTES, Append, Bounds, LogRecord
+from common.log.base import Append, Bounds, LogRecord
+from common.log.checks import check_positions, check_records
 from common.log.local_disk import DiskError, LogDisk, Mark
 
 DEFAULT_QUEUED_BYTES = 64 << 20
@@ -50,7 +51,7 @@ def _now_ms() -> int:
 class LocalLog:
     """A log in `path`, made if it is missing and `create` is set.
 
-    partitions: fixed when the log is made; None takes what is there, or 16.
+    partitions: fixed when the log is made; None takes those of an existing log, DEFAULT_PARTITIONS for a new one.
     retention_ms, retention_bytes: how long after its arrival a record is kept, and how many bytes of records are
       kept in all; None keeps them. Both are enforced in steps of about a sixteenth, oldest first.
     Raises:
@@ -344,22 +345,3 @@ class LocalLogReader:
 
     def close(self) -> None:
         self._positions.clear()
-
-
-def check_records(records: Sequence[Append], partitions: int) -> int:
-    """Sizes of records together; raises ValueError if one is too large or its partition does not exist."""
-    size = 0
-    for partition, value in records:
-        if not 0 <= partition < partitions:
-            raise ValueError(f"partition {partition} does not exist; there are {partitions}")
-        if len(value) > MAX_RECORD_BYTES:
-            raise ValueError(f"a record of {len(value)} bytes exceeds the limit of {MAX_RECORD_BYTES}")
-        size += len(value)
-    return size
-
-
-def check_positions(positions: Mapping[int, int], partitions: int) -> None:
-    """Raises ValueError if a position's partition does not exist."""
-    for partition in positions:
-        if not 0 <= partition < partitions:
-            raise ValueError(f"partition {partition} does not exist; there are {partitions}")

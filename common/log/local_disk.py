@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StartupError, TaborError
-from common.log.base import LogRecord
+from common.log.base import DEFAULT_PARTITIONS, LogRecord
 
 # Values below this stay next to their keys; larger ones go to blob files, which compactions do not rewrite.
 _MIN_BLOB_BYTES = 512
@@ -119,7 +119,7 @@ class LogDisk:
         stored = self._db.get(_FORMAT_KEY)
         if stored is None:
             if wanted is None:
-                wanted = 16
+                wanted = DEFAULT_PARTITIONS
             if not 1 <= wanted <= MAX_PARTITIONS:
                 raise StartupError(f"a log has 1 to {MAX_PARTITIONS} partitions, not {wanted}")
             self._db.put(_FORMAT_KEY, json.dumps({"format": _FORMAT, "partitions": wanted}).encode())

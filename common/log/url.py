@@ -1,0 +1,113 @@
+"""Where a log is, as one string: `local`, or `kafka://host:port,host:port/prefix?option=value`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from common.errors import StartupError
+from common.log.base import Log
+
+LOCAL_FOLDER = "log"
+_FORMS = "give 'local' or 'kafka://host:port,host:port/prefix'"
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{1,200}")
+# Parts of the names of librdkafka's options whose values must not be shown.
+_SECRETS = ("password", "secret", "token", "key.pem", "key.string", "oauthbearer.config")
+_HIDDEN = "***"
+
+
+class KafkaUrl(NamedTuple):
+    """The parts of a Kafka URL; `options` are librdkafka's."""
+
+    bootstrap: str
+    prefix: str
+    options: dict[str, str]
+
+
+def open_log(
+    url: str,
+    *,
+    data_dir: Path | None,
+    partitions: int | None,
+    retention_ms: int | None = None,
+    retention_bytes: int | None = None,
+    create: bool = True,
+) -> Log:
+    """Open the log that `url` names.
+
+    data_dir: `local` lies in its folder `log`; Kafka does not use it.
+    partitions: None takes those of an existing log, and DEFAULT_PARTITIONS for a new one.
+    retention_ms, retention_bytes: of a local log; with Kafka they are set on a topic that is made here.
+    create: whether a log that does not exist is made.
+
+    Raises:
+        StartupError: the URL cannot be understood, or the log cannot be opened.
+    """
+    if url == "local":
+        if data_dir is None:
+            raise StartupError("the log 'local' needs a data folder; give one, or a log on Kafka")
+        from common.log.local import LocalLog
+
+        return LocalLog(
+            data_dir / LOCAL_FOLDER,
+            partitions,
+            create=create,
+            retention_ms=retention_ms,
+            retention_bytes=retention_bytes,
+        )
+    where = parse_kafka_url(url)
+    from common.log.kafka import KafkaLog
+
+    return KafkaLog(
+        where.bootstrap,
+        where.prefix,
+        partitions,
+        options=where.options,
+        create=create,
+        retention_ms=retention_ms,
+        retention_bytes=retention_bytes,
+    )
+
+
+def parse_kafka_url(url: str) -> KafkaUrl:
+    """Take a Kafka URL apart; its query parameters are librdkafka's options, percent-encoded.
+
+    Raises:
+        StartupError: it is not one; the message hides secrets.
+    """
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise StartupError(f"the log {redact(url)!r} cannot be understood; {_FORMS}") from None
+    hosts = parts.netloc.split(",")
+    prefix = parts.path.removeprefix("/")
+    if parts.scheme != "kafka" or parts.fragment:
+        raise StartupError(f"the log {redact(url)!r} cannot be understood; {_FORMS}")
+    if not all(_HOST.fullmatch(host) for host in hosts):
+        raise StartupError(f"the log {redact(url)!r} does not name brokers as host:port; {_FORMS}")
+    if not _PREFIX.fullmatch(prefix):
+        raise StartupError(f"the log {redact(url)!r} lacks a prefix of letters, digits, '.', '_' or '-'; {_FORMS}")
+    names = [name for name, _ in query]
+    if len(set(names)) < len(names):
+        raise StartupError(f"the log {redact(url)!r} gives an option twice")
+    return KafkaUrl(parts.netloc, prefix, dict(query))
+
+
+def redact(url: str) -> str:
+    """The URL with the values of secret options, and a password before a host, replaced by '***'.
+
+    Works on any text, so that a malformed URL can be shown too.
+    """
+    head, mark, query = url.partition("?")
+    # Not a place for credentials, but people put them there.
+    head = re.sub(r"(://[^/@]*:)[^/]*@", rf"\g<1>{_HIDDEN}@", head)
+    shown = []
+    for option in query.split("&") if mark else []:
+        name, equals, _ = option.partition("=")
+        secret = any(word in name.lower() for word in _SECRETS)
+        shown.append(f"{name}={_HIDDEN}" if equals and secret else option)
+    return head + mark + "&".join(shown)
