@@ -1,0 +1,112 @@
+"""`tabor run` is killed in the middle of a load; nothing acknowledged is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.load import Load, wait_for_acknowledged
+from tests.processes import Process, running, tabor_command, tabor_run
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Process]:
+    process = tabor_run(tmp_path)
+    with running(process):
+        yield process
+
+
+def digests(server: Process) -> dict[int, str]:
+    data = server.data("/api/v1/status/partitions", digest=1)
+    return {row["partition"]: row["digest"] for row in data["partitions"]}
+
+
+def test_every_acknowledged_sample_survives_three_sigkills_once(server: Process) -> None:
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    load = Load(seed=seed)
+    server.start_and_wait()
+    load.start(server)
+    try:
+        for _ in range(3):
+            wait_for_acknowledged(load, 20_000)
+            server.kill()
+            server.start_and_wait()
+        wait_for_acknowledged(load, 5_000)
+    finally:
+        load.stop()
+    assert load.check(server) >= 65_000
+    partitions = server.data("/api/v1/status/partitions")["partitions"]
+    assert all(row["lag"] == 0 for row in partitions)
+    assert sum(row["series"] for row in partitions) == load.n_batches * load.n_series
+
+
+def test_views_rebuilt_from_the_log_have_the_same_digests_and_samples(server: Process, tmp_path: Path) -> None:
+    load = Load()
+    server.start_and_wait()
+    load.start(server)
+    wait_for_acknowledged(load, 20_000)
+    server.kill()
+    server.start_and_wait()
+    wait_for_acknowledged(load, 5_000)
+    load.stop()
+    before = digests(server)
+    total = load.check(server)
+    assert server.stop() == 0
+
+    replay = Process("replay", tabor_command("replay", "--data-dir", str(tmp_path / "data")), tmp_path, 0)
+    with running(replay):
+        replay.start()
+        assert replay.wait(120) == 0, replay.output
+    for digest in before.values():
+        assert replay.output.count(digest) >= 2
+
+    server.start_and_wait()
+    assert digests(server) == before
+    assert load.check(server) == total
+
+
+def test_a_clean_stop_ends_with_status_0_and_the_next_start_has_nothing_to_replay(server: Process) -> None:
+    load = Load()
+    server.start_and_wait()
+    load.start(server)
+    wait_for_acknowledged(load, 10_000)
+    server.signal(signal.SIGTERM)
+    assert server.wait(10) == 0, server.output
+    load.stop()
+    server.start_and_wait()
+    assert load.check(server) >= 10_000
+
+
+def test_not_ready_is_answered_with_the_progress_of_the_replay(server: Process, tmp_path: Path) -> None:
+    load = Load(n_series=500)
+    server.start_and_wait()
+    load.start(server)
+    wait_for_acknowledged(load, 100_000)
+    load.stop()
+    server.kill()
+    server.start()
+    seen = []
+
+    def poll() -> bool:
+        try:
+            status, body = server.get("/-/ready")
+        except OSError:
+            return False
+        if status == 503:
+            seen.append(json.loads(body))
+        return status == 200
+
+    while not poll():
+        assert server.returncode is None, server.output
+    for answer in seen:
+        assert answer["ready"] is False
+        assert {"next_offset", "high_watermark", "samples_per_s", "seconds_left"} <= set(answer)
+    assert load.check(server) >= 100_000
