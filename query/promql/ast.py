@@ -41,6 +41,8 @@ class NumberLiteral:
 
 @dataclass(frozen=True, slots=True)
 class StringLiteral:
+    """Bytes that are not UTF-8, as in `"\\xff"`, are lone surrogates in the value (PEP 383)."""
+
     value: str
     span: Span = field(default=NO_SPAN, compare=False)
 
@@ -49,8 +51,8 @@ class StringLiteral:
 class DurationExpr:
     """Arithmetic over durations, resolved before evaluation.
 
-    op: '+', '-', '*', '/', '%', '^' (two operands, or '-'/'+' with lhs None), 'step', 'range' (none),
-    'min', 'max' (two).
+    op: '+', '-', '*', '/', '%', '^' (two operands, or '-' with lhs None), 'step', 'range' (none),
+    'min', 'max' (two; written `min_of`, `max_of`).
     """
 
     op: str

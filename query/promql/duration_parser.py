@@ -10,16 +10,13 @@ import math
 from typing import TypeAlias
 
 from query.promql.ast import Duration, DurationExpr, NumberLiteral, Span
-from query.promql.lexer import DURATION, NUMBER
+from query.promql.lexer import DURATION, NUMBER, PRECEDENCE, UNARY_PRECEDENCE
 from query.promql.numbers import MAX_DURATION_S, parse_duration, parse_number, seconds_to_ms
 from query.promql.reader import TokenReader
 
 _Node: TypeAlias = "NumberLiteral | DurationExpr"
 
-UNARY_PRECEDENCE = 5
-"""A sign binds like multiplication: only `^` binds tighter."""
-
-_PRECEDENCE = {"+": 4, "-": 4, "*": 5, "/": 5, "%": 5, "^": 6}
+_OPERATORS = frozenset("+-*/%^")
 _CALLS = {"step": 0, "range": 0, "min_of": 2, "max_of": 2}
 _STARTS = frozenset({NUMBER, DURATION, "+", "-", "(", *_CALLS})
 
@@ -29,6 +26,9 @@ MAX_NESTING = 120
 The parser recurses over them, and Python's stack is shared with whoever calls it.
 """
 
+MAX_DURATION_OPERATIONS = 100
+"""Operators and functions in one duration."""
+
 
 class DurationParser(TokenReader):
     """Parses literals and durations."""
@@ -36,6 +36,7 @@ class DurationParser(TokenReader):
     def __init__(self, text: str, *, strict: bool) -> None:
         super().__init__(text, strict=strict)
         self.nesting = 0
+        self._n_operations = 0
 
     def enter(self) -> None:
         """Count a level of nesting; whoever enters leaves by `self.nesting -= 1`."""
@@ -71,6 +72,7 @@ class DurationParser(TokenReader):
         """A range or step. Literals must be positive, expressions are looked at when they are resolved."""
         if self.kind not in _STARTS:
             raise self.unexpected(context, expected)
+        self._n_operations = 0
         with self.within(context, expected):
             node = self._arithmetic(1)
         if isinstance(node, DurationExpr):
@@ -81,6 +83,7 @@ class DurationParser(TokenReader):
         return ms
 
     def offset_duration(self) -> Duration:
+        self._n_operations = 0
         with self.within("offset", "number, duration, step(), or range()"):
             sign, start = self.kind, self.start
             if sign in ("+", "-"):
@@ -103,12 +106,9 @@ class DurationParser(TokenReader):
                 lhs = NumberLiteral(lhs.value, lhs.is_duration, Span(start, lhs.span.end))
         else:
             lhs = self._duration_primary()
-        n_operators = 0
-        while (precedence := _PRECEDENCE.get(self.kind, 0)) >= min_precedence:
+        while self.kind in _OPERATORS and (precedence := PRECEDENCE[self.kind]) >= min_precedence:
             op, op_start = self.kind, self.start
-            n_operators += 1
-            if n_operators > MAX_NESTING:
-                raise self.error("duration expression is too long", start, op_start)
+            self._count_operation()
             self.advance()
             rhs = self._arithmetic(precedence + (op != "^"))
             if op in ("/", "%") and isinstance(rhs, NumberLiteral) and rhs.value == 0:
@@ -117,6 +117,12 @@ class DurationParser(TokenReader):
             lhs = DurationExpr(op, lhs, rhs, Span(start, self.end))
         self.nesting -= 1
         return lhs
+
+    def _count_operation(self) -> None:
+        self._n_operations += 1
+        if self._n_operations > MAX_DURATION_OPERATIONS:
+            message = f"duration has too many operations, at most {MAX_DURATION_OPERATIONS} are allowed"
+            raise self.error(message, self.start, self.start + len(self.value))
 
     def _duration_primary(self) -> _Node:
         kind, start = self.kind, self.start
@@ -134,6 +140,7 @@ class DurationParser(TokenReader):
         return literal
 
     def _duration_call(self, name: str, start: int) -> DurationExpr:
+        self._count_operation()
         self.expect("(")
         lhs = rhs = None
         if _CALLS[name]:

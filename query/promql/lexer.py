@@ -31,10 +31,20 @@ ERROR = "ERROR"
 SET_OPERATORS = frozenset({"and", "or", "unless"})
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 OPERATORS = SET_OPERATORS | COMPARISONS | {"+", "-", "*", "/", "%", "^", "atan2", "=~", "!~", "@", "</", ">/"}
-AGGREGATORS = frozenset(
-    ["sum", "avg", "count", "min", "max", "group", "stddev", "stdvar", "topk", "bottomk", "count_values"]
-    + ["quantile", "limitk", "limit_ratio"]
+UNARY_PRECEDENCE = 5
+"""A sign binds like multiplication: only `^` binds tighter."""
+
+PRECEDENCE = (
+    {"or": 1, "and": 2, "unless": 2}
+    | dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "</", ">/"), 3)
+    | {"+": 4, "-": 4, "*": UNARY_PRECEDENCE, "/": UNARY_PRECEDENCE, "%": UNARY_PRECEDENCE}
+    | {"atan2": UNARY_PRECEDENCE, "^": 6}
 )
+"""Binary operators; the higher binds tighter. All but `^` associate to the left."""
+
+AGGREGATORS = frozenset({"sum", "avg", "count", "min", "max", "group", "stddev", "stdvar"}) | {
+    *("topk", "bottomk", "count_values", "quantile", "limitk", "limit_ratio")
+}
 FILLS = frozenset({"fill", "fill_left", "fill_right"})
 MODIFIERS = FILLS | frozenset(
     ["offset", "smoothed", "anchored", "by", "without", "on", "ignoring", "group_left", "group_right", "bool"]

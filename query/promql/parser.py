@@ -32,9 +32,20 @@ from query.promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from query.promql.duration_parser import UNARY_PRECEDENCE, negated
+from query.promql.duration_parser import negated
 from query.promql.errors import ParseError
-from query.promql.lexer import AGGREGATORS, DURATION, EOF, IDENTIFIER, NUMBER, PREPROCESSORS, SET_OPERATORS, STRING
+from query.promql.lexer import (
+    AGGREGATORS,
+    DURATION,
+    EOF,
+    IDENTIFIER,
+    NUMBER,
+    PRECEDENCE,
+    PREPROCESSORS,
+    SET_OPERATORS,
+    STRING,
+    UNARY_PRECEDENCE,
+)
 from query.promql.quoting import quote, unquote
 from query.promql.selector_parser import METRIC_KINDS, SelectorParser
 from query.promql.signatures import (
@@ -51,12 +62,6 @@ MAX_QUERY_LENGTH = 1 << 18
 MAX_DEPTH = 200
 """Levels of the tree. A chain of n operators is n levels deep, so this also bounds `a or b or c ...`."""
 
-_PRECEDENCE = (
-    {"or": 1, "and": 2, "unless": 2}
-    | dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "</", ">/"), 3)
-    | {"+": 4, "-": 4, "*": UNARY_PRECEDENCE, "/": UNARY_PRECEDENCE, "%": UNARY_PRECEDENCE}
-    | {"atan2": UNARY_PRECEDENCE, "^": 6}
-)
 _SUFFIXES = frozenset({"[", "@", "offset", "smoothed", "anchored"})
 _FUNCTION_KINDS = PREPROCESSORS | {IDENTIFIER}
 _SELECTORS = (VectorSelector, MatrixSelector, Subquery)
@@ -136,7 +141,7 @@ class _Parser(SelectorParser):
     def _expr(self, min_precedence: int) -> _Typed:
         self.enter()
         node = self._unary() if self.kind in ("+", "-") else self._operand()
-        while (precedence := _PRECEDENCE.get(self.kind, 0)) >= min_precedence:
+        while (precedence := PRECEDENCE.get(self.kind, 0)) >= min_precedence:
             node = self._binary(node, precedence)
         self.nesting -= 1
         return node
