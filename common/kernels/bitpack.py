@@ -35,8 +35,15 @@ def load64(data, position):
 @device
 def store64(out, position, value):
     """Write eight bytes, little-endian; returns the position after them."""
-    for i in range(8):
-        out[position + i] = (value >> (8 * i)) & 255
+    at = np.uint64(position)
+    out[at] = value & 255
+    out[at + np.uint64(1)] = (value >> 8) & 255
+    out[at + np.uint64(2)] = (value >> 16) & 255
+    out[at + np.uint64(3)] = (value >> 24) & 255
+    out[at + np.uint64(4)] = (value >> 32) & 255
+    out[at + np.uint64(5)] = (value >> 40) & 255
+    out[at + np.uint64(6)] = (value >> 48) & 255
+    out[at + np.uint64(7)] = (value >> 56) & 255
     return position + 8
 
 
@@ -93,19 +100,26 @@ def packed_size(count, width):
 
 
 @device
-def put_bits(out, position, held, n_held, value, width):
-    """Append the low `width` bits of `value` to the bits held back; returns (position, held, n_held).
+def pack(values, count, width, out, position):
+    """Write values[:count], none negative and none of more than `width` bits, as fields of `width` bits.
 
-    `width` is at most WIDEST, and fewer than eight bits are held between calls.
+    `width` is WIDEST at most or 64. Returns the position after them; up to eight bytes behind it are overwritten.
     """
-    held |= value << n_held
-    n_held += width
-    while n_held >= 8:
-        out[position] = held & 255
-        held = (held >> 8) & ((1 << 56) - 1)
-        n_held -= 8
-        position += 1
-    return position, held, n_held
+    held, n_held = np.int64(0), np.int64(0)
+    if width == 64:
+        for i in range(count):
+            position = store64(out, position, values[np.uint64(i)])
+        return position
+    for i in range(count):
+        held |= values[np.uint64(i)] << n_held
+        store64(out, position, held)
+        n_held += width
+        n_whole = n_held >> 3
+        position += n_whole
+        # In two steps, as a shift by all 64 bits is none at all.
+        held = ((held >> (4 * n_whole)) & ((1 << (64 - 4 * n_whole)) - 1)) >> (4 * n_whole) if n_whole > 0 else held
+        n_held &= 7
+    return position + (n_held > 0)
 
 
 @device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.chunk import GROUP, get_values, get_vector, put_values, put_vector
+from common.kernels.chunk import GROUP, N_SCRATCH, get_values, get_vector, put_specials, put_vector, scale
 from common.kernels.jit import device, kernel
 
 VERSION = 1
@@ -18,6 +18,8 @@ N_CHUNK_COLUMNS = 4
 OK, CORRUPT, NO_ROOM = 0, -1, -2
 _SLOTS = 2 * MAX_CHUNKS
 _ARENA = 2 * MAX_CHUNK_SAMPLES  # ticks of clocks kept decoded
+# A typed constant: numba compiles a function anew for a literal.
+_INTEGERS = np.int64(0)
 _MOST_SNO = (1 << 32) - 1
 
 
@@ -29,7 +31,7 @@ def _find_clock(ticks, n, timestamps, columns, n_clocks, clock_starts, slots):
     """
     mixed = np.int64(n)
     for i in range(n):
-        mixed = (mixed ^ ticks[i]) * -7046029254386353131
+        mixed = (mixed ^ ticks[np.uint64(i)]) * -7046029254386353131
         mixed ^= (mixed >> 29) & ((1 << 35) - 1)
     slot = mixed & (_SLOTS - 1)
     while slots[slot] >= 0:
@@ -39,7 +41,7 @@ def _find_clock(ticks, n, timestamps, columns, n_clocks, clock_starts, slots):
             origin = timestamps[at]
             differ = np.int64(0)
             for i in range(n):
-                differ |= (timestamps[at + i] - origin) ^ ticks[i]
+                differ |= (timestamps[np.uint64(at + i)] - origin) ^ ticks[np.uint64(i)]
             if differ == 0:
                 return clock, slot
         slot = (slot + 1) & (_SLOTS - 1)
@@ -47,23 +49,20 @@ def _find_clock(ticks, n, timestamps, columns, n_clocks, clock_starts, slots):
 
 
 @device
-def _put_block(out, position, columns, n_chunks, n_clocks, clocks, clocks_size, values, values_size, scratch):
-    """Write the header and the bytes of a block; returns the position after it."""
+def _put_head(out, position, n_chunks, n_clocks):
     out[position] = VERSION
     out[position + 1] = n_chunks & 255
     out[position + 2] = n_chunks >> 8
     out[position + 3] = n_clocks & 255
     out[position + 4] = n_clocks >> 8
-    position += HEAD
-    for column in range(N_COLUMNS):
-        n = n_chunks if column < N_CHUNK_COLUMNS else n_clocks
-        position = put_vector(columns[column], n, 0, out, position, scratch[0], scratch[1], scratch[2], scratch[3])
-    for i in range(clocks_size):
-        out[position + i] = clocks[i]
-    position += clocks_size
-    for i in range(values_size):
-        out[position + i] = values[i]
-    return position + values_size
+    return position + HEAD
+
+
+@device
+def _copy(data, size, out, position):
+    for i in range(size):
+        out[np.uint64(position + i)] = data[np.uint64(i)]
+    return position + size
 
 
 @kernel(
@@ -76,24 +75,20 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
     bits, floats: two views of the values. room: what the chunks of one block can take. starts, first_rows:
     (n_rows + 1,). A row longer than a chunk may be becomes several chunks of one block.
     """
-    n_rows = len(snos)
-    scratch = np.empty((4, MAX_CHUNK_SAMPLES + GROUP), np.int64)
+    scratch = np.empty((N_SCRATCH, MAX_CHUNK_SAMPLES + GROUP), np.int64)
     integers = np.empty(MAX_CHUNK_SAMPLES, np.int64)
     specials = np.empty(MAX_CHUNK_SAMPLES, np.int64)
     columns = np.empty((N_COLUMNS, MAX_CHUNKS), np.int64)
     clock_starts = np.empty(MAX_CHUNKS, np.int64)
     slots = np.empty(_SLOTS, np.int64)
-    clocks = np.empty(room, np.uint8)
-    values = np.empty(room, np.uint8)
-    n_blocks, position, row = 0, 0, 0
-    while row < n_rows:
-        starts[n_blocks] = position
-        first_rows[n_blocks] = row
-        low, high = timestamps[offsets[row]], timestamps[offsets[row]]
-        for i in range(_SLOTS):
-            slots[i] = -1
-        n_chunks, n_clocks, clocks_size, values_size = 0, 0, 0, 0
-        while row < n_rows:
+    clocks, values = np.empty(room, np.uint8), np.empty(room, np.uint8)
+    n_blocks, position, row = np.int64(0), np.int64(0), np.int64(0)
+    while row < len(snos):
+        starts[n_blocks], first_rows[n_blocks] = position, row
+        low = high = timestamps[offsets[row]]
+        slots[:] = -1
+        n_chunks, n_clocks, clocks_size, values_size = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        while row < len(snos):
             at, end = offsets[row], offsets[row + 1]
             n_pieces = (end - at + MAX_CHUNK_SAMPLES - 1) // MAX_CHUNK_SAMPLES
             # Some four bytes of header a chunk and six a clock come on top.
@@ -104,39 +99,34 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
             while at < end:
                 n = min(end - at, MAX_CHUNK_SAMPLES)
                 for i in range(n):
-                    integers[i] = timestamps[at + i] - timestamps[at]
+                    integers[np.uint64(i)] = timestamps[np.uint64(at + i)] - timestamps[at]
                 clock, slot = _find_clock(integers, n, timestamps, columns, n_clocks, clock_starts, slots)
                 if clock == n_clocks:
-                    slots[slot] = clock
-                    clock_starts[clock] = at
-                    before = clocks_size
-                    clocks_size = put_vector(
-                        integers, n, 0, clocks, clocks_size, scratch[0], scratch[1], scratch[2], scratch[3]
-                    )
-                    columns[SAMPLES, clock] = n
-                    columns[SPAN, clock] = integers[n - 1]
-                    columns[CLOCK_SIZE, clock] = clocks_size - before
+                    slots[slot], clock_starts[clock] = clock, at
+                    columns[SAMPLES, clock], columns[SPAN, clock] = n, integers[n - 1]
+                    size = put_vector(integers, n, _INTEGERS, clocks, clocks_size, scratch)
+                    columns[CLOCK_SIZE, clock] = size - clocks_size
+                    clocks_size = size
                     n_clocks += 1
-                before = values_size
-                values_size = put_values(
-                    bits, floats, at, n, values, values_size, integers, specials,
-                    scratch[0], scratch[1], scratch[2], scratch[3],
-                )  # fmt: skip
-                columns[SNO, n_chunks] = snos[row]
-                columns[FIRST, n_chunks] = timestamps[at]
-                columns[CLOCK, n_chunks] = clock
-                columns[SIZE, n_chunks] = values_size - before
+                exponent, n_specials = scale(bits, floats, at, n, integers, specials)
+                size = put_vector(integers, n, exponent, values, values_size, scratch)
+                if n_specials > 0:
+                    size = put_specials(bits, at, specials, n_specials, values, size)
+                columns[SNO, n_chunks], columns[FIRST, n_chunks] = snos[row], timestamps[at]
+                columns[CLOCK, n_chunks], columns[SIZE, n_chunks] = clock, size - values_size
+                values_size = size
                 n_chunks += 1
                 at += n
             row += 1
-        position = _put_block(
-            out, position, columns, n_chunks, n_clocks, clocks, clocks_size, values, values_size, scratch
-        )
-        min_times[n_blocks] = low
-        max_times[n_blocks] = high
+        position = _put_head(out, position, n_chunks, n_clocks)
+        for column in range(N_COLUMNS):
+            n = n_chunks if column < N_CHUNK_COLUMNS else n_clocks
+            position = put_vector(columns[column], n, _INTEGERS, out, position, scratch)
+        position = _copy(clocks, clocks_size, out, position)
+        position = _copy(values, values_size, out, position)
+        min_times[n_blocks], max_times[n_blocks] = low, high
         n_blocks += 1
-    starts[n_blocks] = position
-    first_rows[n_blocks] = n_rows
+    starts[n_blocks], first_rows[n_blocks] = position, len(snos)
     return n_blocks
 
 
@@ -218,7 +208,7 @@ def count(data, starts, row_of_sno, min_time, max_time, counts):
 @device
 def _first_not_before(arena, at, n, first, time):
     """The first of n samples whose time, first + tick, is not before `time`."""
-    low, high = 0, n
+    low, high = np.int64(0), n
     while low < high:
         middle = (low + high) >> 1
         if first + arena[at + middle] < time:
@@ -249,7 +239,7 @@ def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bit
             clock_at[i] = position
             ticks_at[i] = -1
             position += columns[CLOCK_SIZE, i]
-        used = 0
+        used = np.int64(0)
         for i in range(n_chunks):
             sno, clock, end = columns[SNO, i], columns[CLOCK, i], position + columns[SIZE, i]
             first, n = columns[FIRST, i], columns[SAMPLES, clock]
@@ -260,7 +250,7 @@ def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bit
             row = row_of_sno[sno]
             if ticks_at[clock] < 0:
                 if used + n > _ARENA:
-                    used = 0
+                    used = np.int64(0)
                     for j in range(n_clocks):
                         ticks_at[j] = -1
                 last, _ = get_vector(
@@ -271,7 +261,7 @@ def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bit
                 ticks_at[clock] = used
                 used += n
             ticks = ticks_at[clock]
-            low, high = 0, n
+            low, high = np.int64(0), n
             if first < min_time:
                 low = _first_not_before(arena, ticks, n, first, min_time)
             if first + columns[SPAN, clock] > max_time:
@@ -281,8 +271,8 @@ def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bit
             if row >= len(cursor) or cursor[row] < 0 or cursor[row] + high - low > len(timestamps):
                 return NO_ROOM
             at = cursor[row]
-            for j in range(low, high):
-                timestamps[at + j - low] = first + arena[ticks + j]
+            for j in range(high - low):
+                timestamps[np.uint64(at + j)] = first + arena[np.uint64(ticks + low + j)]
             if get_values(data, position, end, n, low, high, integers, bits, floats, at) < 0:
                 return CORRUPT
             cursor[row] = at + max(high - low, 0)

@@ -17,8 +17,8 @@ from common.kernels.bitpack import (
     bit_length,
     get_varint,
     load64,
+    pack,
     packed_size,
-    put_bits,
     put_varint,
     store64,
     unpack,
@@ -46,18 +46,21 @@ _HAS_EXCEPTIONS = 128
 _MIN_INT64 = -(1 << 63)
 # Below this many residuals a list of exceptions never pays.
 _FEWEST_FOR_EXCEPTIONS = 8
-HISTOGRAM = 132  # bins: 0..65 by bit length from the base upwards, 66..131 downwards
+_BINS = 132  # 0..65 by bit length from the base upwards, 66..131 downwards
+# Rows of the encoder's scratch memory.
+STEPS, RESIDUALS, PLANS, HISTOGRAM, DISTANCES, EXCEPTIONS, FLAGS = 0, 1, 2, 3, 4, 5, 6
+N_SCRATCH = 7
 
 
 @device
 def _price(residuals, start, count, base, histogram):
     """(bits, width) of the cheapest way to store a group above `base`."""
-    for b in range(HISTOGRAM):
+    for b in range(_BINS):
         histogram[b] = 0
-    for i in range(start, start + count):
-        distance = residuals[i] - base
+    for i in range(count):
+        distance = residuals[np.uint64(start + i)] - base
         sign = distance >> 63
-        histogram[bit_length(distance ^ sign) - 66 * sign] += 1
+        histogram[np.uint64(bit_length(distance ^ sign) - 66 * sign)] += 1
     n_exceptions = 0
     longest = 0
     for b in range(65):
@@ -89,9 +92,9 @@ def _plan_group(residuals, start, count, histogram):
     """(bits, base, width) for the group residuals[start : start + count]."""
     low = residuals[start]
     high = low
-    for i in range(start, start + count):
-        low = min(low, residuals[i])
-        high = max(high, residuals[i])
+    for i in range(count):
+        low = min(low, residuals[np.uint64(start + i)])
+        high = max(high, residuals[np.uint64(start + i)])
     span = high - low
     if span == 0:
         return 8 + 8 * ((bit_length(zigzag(low) & ((1 << 63) - 1)) + 6) // 7), low, 0
@@ -123,16 +126,17 @@ def _plan_group(residuals, start, count, histogram):
     # Mostly one value, and others on both sides of it: that value as the base, the others as exceptions.
     usual, votes = residuals[start], 0
     n_zeros = 0
-    for i in range(start, start + count):
+    for i in range(count):
+        residual = residuals[np.uint64(start + i)]
         if votes == 0:
-            usual = residuals[i]
-        votes += 1 if residuals[i] == usual else -1
-        n_zeros += residuals[i] == 0
+            usual = residual
+        votes += 1 if residual == usual else -1
+        n_zeros += residual == 0
     if 4 * n_zeros >= count:
         usual = np.int64(0)
     n_usual = 0
-    for i in range(start, start + count):
-        n_usual += residuals[i] == usual
+    for i in range(count):
+        n_usual += residuals[np.uint64(start + i)] == usual
     if usual != best_base and 8 * n_usual >= count:
         bits, width = _price(residuals, start, count, usual, histogram)
         if bits < best:
@@ -141,19 +145,17 @@ def _plan_group(residuals, start, count, histogram):
 
 
 @device
-def _put_group(residuals, start, count, base, width, out, position):
+def _put_group(residuals, start, count, base, width, out, position, scratch):
     """Write one group; returns the position after it."""
-    if width == 64:
-        out[position] = width
-        position = put_varint(out, position + 1, zigzag(base))
-        for i in range(start, start + count):
-            position = store64(out, position, residuals[i] - base)
-        return position
-    n_exceptions = 0
-    most = np.int64(0)
-    for i in range(start, start + count):
-        distance = residuals[i] - base
-        if distance >> width != 0:
+    distances, exceptions, flags = scratch[DISTANCES], scratch[EXCEPTIONS], scratch[FLAGS]
+    n_exceptions, most = np.int64(0), np.int64(0)
+    for i in range(count):
+        distance = residuals[np.uint64(start + i)] - base
+        outside = width < 64 and distance >> min(width, WIDEST) != 0
+        exceptions[np.uint64(n_exceptions)] = zigzag(distance)
+        flags[np.uint64(i)] = outside
+        distances[np.uint64(i)] = 0 if outside else distance
+        if outside:
             n_exceptions += 1
             most |= zigzag(distance)
     out[position] = width | (_HAS_EXCEPTIONS if n_exceptions > 0 else 0)
@@ -164,48 +166,16 @@ def _put_group(residuals, start, count, base, width, out, position):
             exception_width = 64
         out[position] = n_exceptions
         out[position + 1] = exception_width
-        position = _put_exceptions(
-            residuals, start, count, base, width, n_exceptions, exception_width, out, position + 2
-        )
-    held, n_held = np.int64(0), 0
-    for i in range(start, start + count):
-        distance = residuals[i] - base
-        if distance >> width != 0:
-            distance = np.int64(0)
-        position, held, n_held = put_bits(out, position, held, n_held, distance, width)
-    if n_held > 0:
-        out[position] = held & 255
-        position += 1
-    return position
-
-
-@device
-def _put_exceptions(residuals, start, count, base, width, n_exceptions, exception_width, out, position):
-    """Write where the exceptions are, then their distances from the base; returns the position after them."""
-    if 8 * n_exceptions > count:
-        held, n_held = np.int64(0), 0
-        for i in range(start, start + count):
-            flag = np.int64((residuals[i] - base) >> width != 0)
-            position, held, n_held = put_bits(out, position, held, n_held, flag, 1)
-        if n_held > 0:
-            out[position] = held
-            position += 1
-    else:
-        for i in range(count):
-            if (residuals[start + i] - base) >> width != 0:
+        position += 2
+        if 8 * n_exceptions > count:
+            position = pack(flags, count, np.int64(1), out, position)
+        else:
+            for i in range(count):
                 out[position] = i
-                position += 1
-    held, n_held = np.int64(0), 0
-    for i in range(start, start + count):
-        distance = residuals[i] - base
-        if distance >> width != 0:
-            if exception_width == 64:
-                position = store64(out, position, zigzag(distance))
-            else:
-                position, held, n_held = put_bits(out, position, held, n_held, zigzag(distance), exception_width)
-    if n_held > 0:
-        out[position] = held & 255
-        position += 1
+                position += flags[i]
+        position = pack(exceptions, n_exceptions, exception_width, out, position)
+    if width > 0:
+        position = pack(distances, count, width, out, position)
     return position
 
 
@@ -246,13 +216,14 @@ def _residuals(steps, n, transform, out):
 
 
 @device
-def put_vector(values, n, exponent, out, position, steps, residuals, plans, histogram):
+def put_vector(values, n, exponent, out, position, scratch):
     """Write values[:n], n >= 1; returns the position after them.
 
-    `exponent` goes to the tag for the reader; AS_BITS has the first value written as eight bytes. `steps` and
-    `residuals` hold n, `plans` two for each group and transform.
+    `exponent` goes to the tag for the reader; AS_BITS has the first value written as eight bytes.
+    scratch: int64 (N_SCRATCH, at least n and 2 * GROUP).
     """
     tag_at = position
+    steps, residuals, plans, histogram = scratch[STEPS], scratch[RESIDUALS], scratch[PLANS], scratch[HISTOGRAM]
     if exponent & AS_BITS == AS_BITS:
         position = store64(out, position + 1, values[0])
     else:
@@ -271,7 +242,7 @@ def put_vector(values, n, exponent, out, position, steps, residuals, plans, hist
         for i in range(n):
             steps[i] = (values[i] - values[0]) // divisor
         position = put_varint(out, position, divisor)
-    best, chosen = _NO_FIT, RAW
+    best, chosen = np.int64(_NO_FIT), np.int64(RAW)
     for transform in range(RAW, DOUBLE_DELTA + 1):
         if transform == DOUBLE_DELTA and n < 4:
             continue
@@ -294,7 +265,7 @@ def put_vector(values, n, exponent, out, position, steps, residuals, plans, hist
     for group in range((count + GROUP - 1) // GROUP):
         start = group * GROUP
         base, width = plans[6 * group + 2 * chosen - 2], plans[6 * group + 2 * chosen - 1]
-        position = _put_group(residuals, start, min(GROUP, count - start), base, width, out, position)
+        position = _put_group(residuals, start, min(GROUP, count - start), base, width, out, position, scratch)
     return position
 
 
@@ -356,7 +327,7 @@ def get_vector(data, position, end, n, out):
         first = unzigzag(first)
     if transform == CONSTANT:
         for i in range(n):
-            out[i] = first
+            out[np.uint64(i)] = first
         return position, exponent
     divisor, step = np.int64(1), np.int64(0)
     if tag & HAS_DIVISOR != 0:
@@ -378,17 +349,17 @@ def get_vector(data, position, end, n, out):
         if position < 0:
             return position, exponent
         if transform == RAW:
-            for i in range(at, at + count):
-                out[i] = first + (out[i] + base) * divisor
+            for i in range(count):
+                out[np.uint64(at + i)] = first + (out[np.uint64(at + i)] + base) * divisor
         elif transform == DELTA:
-            for i in range(at, at + count):
-                last += (out[i] + base) * divisor
-                out[i] = last
+            for i in range(count):
+                last += (out[np.uint64(at + i)] + base) * divisor
+                out[np.uint64(at + i)] = last
         else:
-            for i in range(at, at + count):
-                step += (out[i] + base) * divisor
+            for i in range(count):
+                step += (out[np.uint64(at + i)] + base) * divisor
                 last += step
-                out[i] = last
+                out[np.uint64(at + i)] = last
         at += count
     return position, exponent
 
@@ -414,8 +385,8 @@ def _get_group(data, position, end, count, out, at):
     if position + packed_size(count, width) > end:
         return np.int64(-1), base
     if width == 0:
-        for i in range(at, at + count):
-            out[i] = 0
+        for i in range(count):
+            out[np.uint64(at + i)] = 0
     else:
         unpack(data, position, count, width, out, at)
     if head & _HAS_EXCEPTIONS != 0 and _get_exceptions(data, exceptions_at, end, count, out, at) < 0:
@@ -439,19 +410,17 @@ def _as_integer(bits, value, exponent):
 
 
 @device
-def _scale(bits, floats, start, n, integers, specials):
-    """Write floats[start : start + n] as integers over one power of ten.
+def scale(bits, floats, start, n, integers, specials):
+    """Write floats[start : start + n] to `integers`, over one power of ten if that keeps their bits.
 
-    Returns (exponent, n_specials), the exponent -1 if the values are no decimals. Values that are no such integer
-    are listed in `specials` by position and take their predecessor's integer.
+    Returns (exponent, n_specials). The few values that are no such integer are listed in `specials` by position and
+    take their predecessor's integer; if they are more than a few, the exponent is AS_BITS, the integers the bits.
     """
-    exponent = 0
+    exponent = np.int64(0)
     n_left = n // 8 + 1
     for i in range(start, start + n):
         fits, _ = _as_integer(bits[i], floats[i], exponent)
-        if fits:
-            continue
-        if abs(floats[i]) < _MOST_SCALED:
+        if not fits and abs(floats[i]) < _MOST_SCALED:
             for candidate in range(exponent + 1, MAX_EXPONENT + 1):
                 fits, _ = _as_integer(bits[i], floats[i], candidate)
                 if fits:
@@ -460,13 +429,15 @@ def _scale(bits, floats, start, n, integers, specials):
         if not fits:
             n_left -= 1
             if n_left < 0:
-                return -1, 0
-    n_specials = 0
+                break
+    n_specials = np.int64(0)
     for i in range(n):
         fits, integer = _as_integer(bits[start + i], floats[start + i], exponent)
         if not fits:
-            if n_specials > n // 8:
-                return -1, 0
+            if n_left < 0 or n_specials > n // 8 or n_specials == n - 1:
+                for j in range(n):
+                    integers[j] = bits[start + j]
+                return np.int64(AS_BITS), np.int64(0)
             specials[n_specials] = i
             n_specials += 1
             integer = integers[i - 1] if i > 0 else np.int64(0)
@@ -474,28 +445,18 @@ def _scale(bits, floats, start, n, integers, specials):
             for j in range(i):
                 integers[j] = integer
         integers[i] = integer
-    if n_specials == n:
-        return -1, 0
+    if n_specials > 0:
+        exponent |= HAS_SPECIALS
     return exponent, n_specials
 
 
 @device
-def put_values(bits, floats, start, n, out, position, integers, specials, steps, residuals, plans, histogram):
-    """Write the values of one chunk, n >= 1; returns the position after them."""
-    exponent, n_specials = _scale(bits, floats, start, n, integers, specials)
-    if exponent < 0:
-        exponent = AS_BITS
-        for i in range(n):
-            integers[i] = bits[start + i]
-    elif n_specials > 0:
-        exponent |= HAS_SPECIALS
-    position = put_vector(integers, n, exponent, out, position, steps, residuals, plans, histogram)
-    if n_specials == 0 or exponent == AS_BITS:
-        return position
-    stale = 1
+def put_specials(bits, start, specials, n_specials, out, position):
+    """Write the values of a chunk that its integers do not say; returns the position after them."""
+    stale = np.int64(1)
     for i in range(n_specials):
         if bits[start + specials[i]] != STALE_BITS:
-            stale = 0
+            stale = np.int64(0)
     position = put_varint(out, position, n_specials << 1 | stale)
     previous = np.int64(0)
     for i in range(n_specials):
@@ -516,16 +477,16 @@ def get_values(data, position, end, n, low, high, integers, bits_out, floats_out
     if position < 0:
         return position
     if exponent & AS_BITS == AS_BITS:
-        for i in range(low, high):
-            bits_out[at + i - low] = integers[i]
+        for i in range(high - low):
+            bits_out[np.uint64(at + i)] = integers[np.uint64(low + i)]
         return position
     if exponent & AS_BITS == 0:
-        for i in range(low, high):
-            floats_out[at + i - low] = integers[i]
+        for i in range(high - low):
+            floats_out[np.uint64(at + i)] = integers[np.uint64(low + i)]
     else:
         power = _POWERS[exponent & AS_BITS]
-        for i in range(low, high):
-            floats_out[at + i - low] = integers[i] / power
+        for i in range(high - low):
+            floats_out[np.uint64(at + i)] = integers[np.uint64(low + i)] / power
     if exponent & HAS_SPECIALS == 0:
         return position
     head, position = get_varint(data, position, end)
