@@ -45,7 +45,8 @@ class Batcher:
 
     Used by one thread. Writers put samples at the end of the columns and move `n_samples`:
 
-      slots: int32 (room,), of `table`. timestamps: int64 (room,), Unix ms. values: uint64 (room,), bits of float64.
+      slots: int32 (room,), of `table`. timestamps: int64 (room,), Unix ms.
+      values: uint64 (room,), bits of float64.
 
     idle_ms: when the table is full, series without samples for that long are forgotten; None to keep all.
     """
@@ -67,8 +68,8 @@ class Batcher:
         if self.n_samples + n_more > len(self.slots):
             old = self.slots, self.timestamps, self.values
             self._set_room(max(2 * len(self.slots), self.n_samples + n_more))
-            for new, column in zip((self.slots, self.timestamps, self.values), old, strict=True):
-                new[: self.n_samples] = column[: self.n_samples]
+            n = self.n_samples
+            self.slots[:n], self.timestamps[:n], self.values[:n] = (column[:n] for column in old)
 
     def _set_room(self, room: int) -> None:
         self.slots = np.empty(room, dtype=np.int32)

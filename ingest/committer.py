@@ -25,7 +25,6 @@ from ingest.config import IngestConfig
 from ingest.errors import QueueFull
 from ingest.metrics import IngestMetrics
 
-
 _ROOM_EVERY_S = 60.0
 """How often a full table of series is looked through for idle ones."""
 

@@ -124,7 +124,7 @@ class Producer:
             raise ValueError(
                 f"series, timestamps_ms and values have the shapes {handles.shape}, {times.shape}, {numbers.shape}"
             )
-        if handles.size and not (0 <= int(handles.min()) and int(handles.max()) < self._n_series):
+        if handles.size and (int(handles.min()) < 0 or int(handles.max()) >= self._n_series):
             raise ValueError("a handle in `series` is not one of this producer's")
         slots = handles.astype(np.int32)
         for start in range(0, len(slots), _PIECE_SAMPLES):
@@ -209,35 +209,30 @@ class Producer:
     def _encode(self, labels: Labels) -> bytes:
         """Canonical labels of a label set that keeps the rules."""
         config = self._config
-        fault = None
-        if not labels.get(METRIC_NAME):
-            fault = f"{METRIC_NAME} is missing or empty"
-        elif len(labels) > config.max_labels_per_series:
-            fault = f"more than {config.max_labels_per_series} labels (max_labels_per_series)"
+        fault = None if labels.get(METRIC_NAME) else f"{METRIC_NAME} is missing or empty"
+        if len(labels) > config.max_labels_per_series:
+            fault = f"it has more than {config.max_labels_per_series} labels (max_labels_per_series)"
         for name, value in labels.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                fault = "label names and values must be strings"
-            elif not name:
-                fault = "a label name is empty"
-            elif not _is_text(name) or not _is_text(value):
-                fault = f"label {name!r} cannot be written as UTF-8"
-            elif len(name.encode()) > config.max_label_name_bytes:
-                fault = f"a label name has more than {config.max_label_name_bytes} bytes (max_label_name_bytes)"
-            elif len(value.encode()) > config.max_label_value_bytes:
-                fault = f"a value has more than {config.max_label_value_bytes} bytes (max_label_value_bytes)"
-            if fault is not None:
-                break
+            fault = (
+                fault
+                or _text_fault(name, "label name", config.max_label_name_bytes, "max_label_name_bytes")
+                or _text_fault(value, f"value of {name!r}", config.max_label_value_bytes, "max_label_value_bytes")
+                or (None if name else "a label name is empty")
+            )
         encoded = canonical_labels(labels) if fault is None else b""
         if len(encoded) > MAX_HASHED_BYTES:
-            fault = f"the labels have more than {MAX_HASHED_BYTES} bytes together"
+            fault = f"its labels have more than {MAX_HASHED_BYTES} bytes together"
         if fault is not None:
-            raise InvalidLabels(f"{str(dict(labels))[:1000]}: {fault}")
+            raise InvalidLabels(f"series {str(dict(labels))[:1000]}: {fault}")
         return encoded
 
 
-def _is_text(text: str) -> bool:
+def _text_fault(text: object, what: str, max_bytes: int, limit: str) -> str | None:
+    """Why a name or value cannot be stored, or None."""
+    if not isinstance(text, str):
+        return f"the {what} is not a string"
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError:
-        return False
-    return True
+        return f"the {what} cannot be written as UTF-8"
+    return f"the {what} has more than {max_bytes} bytes ({limit})" if size > max_bytes else None

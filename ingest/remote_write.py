@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.kernels import remote_write as kernels
-from common.kernels.series_table import HASH_KEY_WORDS
+from common.kernels.series_table import HASH_KEY_WORDS, MAX_HASHED_BYTES
 from ingest.batcher import Batcher
 from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
@@ -94,7 +94,7 @@ class RemoteWriteReader:
         if len(self._buffer) < size + 16:
             self._set_buffer(size + 16)
         try:
-            written = cramjam.snappy.decompress_raw_into(body, self._buffer[:size]) if size else 0
+            written = cramjam.snappy.decompress_raw_into(body, self._buffer[:size].data) if size else 0
         except cramjam.DecompressionError as error:
             raise BadRequest(f"the body is not valid snappy: {error}") from None
         if written != size or (size == 0 and len(body) != 1):
@@ -246,7 +246,7 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         "(--max-label-name-bytes)",
         Fault.VALUE_TOO_LONG: f"a label value has more than {config.max_label_value_bytes} bytes "
         "(--max-label-value-bytes)",
-        Fault.LABELS_TOO_LONG: f"its labels have more than {kernels.MAX_HASHED_BYTES} bytes together",
+        Fault.LABELS_TOO_LONG: f"its labels have more than {MAX_HASHED_BYTES} bytes together",
         Fault.ACTIVE_SERIES: f"there are {config.max_active_series} active series already (--max-active-series)",
     }[fault]
 

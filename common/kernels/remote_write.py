@@ -330,10 +330,10 @@ def _compare(data, start, end, other_start, other_end):
 def _is_metric_name(data, start, end):
     if end - start != len(_METRIC_NAME):
         return False
+    equal = True
     for i in range(len(_METRIC_NAME)):
-        if data[start + i] != _METRIC_NAME[i]:
-            return False
-    return True
+        equal = equal and data[start + i] == _METRIC_NAME[i]
+    return equal
 
 
 @device
@@ -407,7 +407,8 @@ def canonicalise(data, ranges, limits, out, offsets, statuses):
 
     ranges: int64 (n, 3), start and end of the label fields of each in `data`; the third column is not used.
     limits: int64 (3,), most labels of a series, most bytes of a name, most bytes of a value.
-    out: uint8, at least as long as all ranges together; canonical set i is written to [offsets[i], offsets[i + 1]).
+    out: uint8, at least as long as all ranges together. offsets: int64 (n + 1,). Canonical set i is written to
+        out[offsets[i] : offsets[i + 1]].
     statuses: int64 (n,), written: OK, MALFORMED, or the first fault; the set is then empty.
     """
     offsets[0] = 0

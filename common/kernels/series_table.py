@@ -39,9 +39,9 @@ def _nh(word, key):
 def hash_bytes(words, hash_key, start, size):
     """128-bit hash of `size` bytes from byte `start`; size <= MAX_HASHED_BYTES.
 
-    Two NH sums with independent keys (Black et al., UMAC, CRYPTO '99, section 4): without the key, no choice of two
-    different strings makes them collide with a probability above 2^-64. The length is hashed as a last word, so
-    that zero bytes at the end count.
+    Two NH sums with independent keys (Black et al., UMAC, CRYPTO '99, section 4): without the key, no choice of
+    two different strings makes them collide with a probability above 2^-64. The length is hashed as a last word,
+    so that zero bytes at the end count.
     """
     shift = np.uint64((start & 7) * 8)
     at = start >> 3
@@ -124,8 +124,8 @@ def split_by_partition(
 
     slots, timestamps, values: the samples, (n_samples,); values are the bits of float64.
     partitions, refs, due_ms, seen: what the table knows of each slot. `seen` is set to the group's number.
-    now: int64 (3,): the group's number (positive, larger than every earlier one), its time, and the latest time at which a
-        declaration may fall due; a series due later was declared by a clock that has been set back since.
+    now: int64 (3,): the group's number (positive, larger than every earlier one), its time, and the latest time
+        at which a declaration may fall due; what is due later was declared before the clock was set back.
     out_refs, out_timestamps, out_values: (n_samples,), written. offsets: (n_partitions + 1,), written.
     declared: int32, one place a distinct slot at least; written with the slots to declare, by partition.
     declared_offsets: (n_partitions + 1,), written. Returns the number of slots to declare.
