@@ -22,12 +22,13 @@ _REASONS = {
 def count_labels(
     rows: NDArray[np.int64], offsets: NDArray[np.int64], data: NDArray[np.uint8], partition: int
 ) -> NDArray[np.int64]:
-    """Number of labels of each of the given canonical label sets, int64 (n_rows,).
+    """Number of labels of each of the given canonical label sets, int64 (n_rows,). `rows` ascend.
 
     Raises:
         CorruptError: a label set is not canonical (`docs/format/log-record.md`, 'Label set').
     """
-    if len(offsets) == 0 or offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) < 0).any():
+    too_few = len(rows) and rows[-1] + 1 >= len(offsets)
+    if too_few or offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) < 0).any():
         raise CorruptError("label offsets are out of bounds", partition=partition)
     counts = np.zeros(len(rows), dtype=np.int64)
     outcome = kernels.check_labels(rows, offsets, data, counts)
