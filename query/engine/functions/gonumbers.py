@@ -37,7 +37,7 @@ def format_g(value: float) -> str:
         return "+Inf" if value > 0 else "-Inf"
     if value == 0:
         return "-0" if math.copysign(1.0, value) < 0 else "0"
-    mantissa, _, exponent_text = f"{value!r}".partition("e")
+    mantissa, _, exponent_text = repr(float(value)).partition("e")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     exponent = int(exponent_text or "0") + len(whole) - 1
