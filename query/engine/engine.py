@@ -10,15 +10,29 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import CallerError
+from common.labels import StringPool
 from common.store import SeriesStore
-from query.engine.budget import Budget
+from query.engine.budget import Budget, QueryCancelled, QueryTimeout
 from query.engine.evaluator import Evaluator
 from query.engine.frame import Frame
 from query.engine.labeling import empty_table, order
 from query.engine.merging import cut_windows, settle
 from query.engine.selecting import Sources
 from query.engine.values import Annotations, RangeVector, Scalar, String, Value, Vector
-from query.promql.ast import Expr
+from query.promql.ast import Expr, MatrixSelector, Paren, StringLiteral, Subquery
+from query.promql.durations import resolve
+from query.promql.parser import parse
+
+__all__ = [
+    "Engine",
+    "EngineConfig",
+    "QueryCancelled",
+    "QueryResult",
+    "QueryStats",
+    "QueryTimeout",
+    "WrongResultType",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,10 @@ class QueryResult:
     stats: QueryStats = field(default_factory=QueryStats)
 
 
+class WrongResultType(CallerError):
+    """A range query needs an expression with one value, or one vector, at each step."""
+
+
 class Engine:
     """Evaluates queries against a store. Any number of threads may use it at once."""
 
@@ -75,12 +93,12 @@ class Engine:
         """Evaluate a query at one time.
 
         Raises:
-            ParseError: the query is not PromQL.
+            ParseError, DurationError: the query is not PromQL.
             EvalError: it cannot be evaluated.
             TooManySamples, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
         """
         steps = np.array([time_ms], dtype=np.int64)
-        expr = _parse(query, time_ms, time_ms, 0, is_range=False)
+        expr = _parse(query, time_ms, time_ms, 0)
         return self.evaluate(expr, query, steps, 0, lookback_ms, timeout_s, cancelled)
 
     def range(
@@ -94,9 +112,12 @@ class Engine:
         timeout_s: float | None = None,
         cancelled: threading.Event | None = None,
     ) -> QueryResult:
-        """Evaluate a query at start_ms, start_ms + step_ms ... up to and including end_ms. Raises as `instant`."""
+        """Evaluate a query at start_ms, start_ms + step_ms ... up to and including end_ms.
+
+        Raises as `instant`; also WrongResultType.
+        """
         steps = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
-        expr = _parse(query, start_ms, end_ms, step_ms, is_range=True)
+        expr = _parse(query, start_ms, end_ms, step_ms)
         return self.evaluate(expr, query, steps, step_ms, lookback_ms, timeout_s, cancelled, end_ms=end_ms)
 
     def evaluate(
@@ -129,11 +150,18 @@ class Engine:
         return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
 
 
-def _parse(query: str, start_ms: int, end_ms: int, step_ms: int, *, is_range: bool) -> Expr:
-    from query.promql.durations import resolve
-    from query.promql.parser import parse
-
-    return resolve(parse(query), start_ms=start_ms, end_ms=end_ms, step_ms=step_ms)
+def _parse(query: str, start_ms: int, end_ms: int, step_ms: int) -> Expr:
+    expr = resolve(parse(query), start_ms, end_ms, step_ms)
+    if step_ms:
+        bare = expr
+        while isinstance(bare, Paren):
+            bare = bare.expr
+        if isinstance(bare, StringLiteral | MatrixSelector | Subquery):
+            found = "string" if isinstance(bare, StringLiteral) else "range vector"
+            raise WrongResultType(
+                f'invalid expression type "{found}" for range query, must be Scalar or instant Vector'
+            )
+    return expr
 
 
 def _final(value: Value, *, is_range: bool) -> tuple[Literal["vector", "matrix", "scalar", "string"], Value]:
@@ -156,8 +184,6 @@ def _final(value: Value, *, is_range: bool) -> tuple[Literal["vector", "matrix",
 
 
 def _as_vector(scalar: Scalar) -> Vector:
-    from common.labels import StringPool
-
     values = scalar.values.reshape(1, -1)
     present = np.ones(values.shape, dtype=np.bool_)
     return Vector(empty_table(StringPool(), 1), values, present, np.zeros(1, dtype=np.bool_))

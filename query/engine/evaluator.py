@@ -11,7 +11,9 @@ from query.engine.aggregation import aggregate
 from query.engine.binary import binary
 from query.engine.budget import Budget
 from query.engine.frame import Frame, milliseconds
+from query.engine.functions import FUNCTIONS
 from query.engine.labeling import adopt, empty_table
+from query.engine.merging import merge_rows
 from query.engine.selecting import Sources
 from query.engine.values import Annotations, Context, EvalError, RangeVector, Scalar, String, Value, Vector
 from query.promql.ast import (
@@ -147,8 +149,6 @@ class Evaluator:
         return aggregate(expr, vector, parameter, self._annotations, self._budget)
 
     def _call(self, expr: Call, frame: Frame) -> Value:
-        from query.engine.functions import FUNCTIONS
-
         if expr.function == "timestamp":
             selector = _unwrap(expr.args[0])
             if isinstance(selector, VectorSelector):
@@ -161,9 +161,12 @@ class Evaluator:
         context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
         self._budget.check()
         value = function(context, args, expr)
-        if isinstance(value, Vector) and value.labels.pool is not self._pool:
-            return replace(value, labels=adopt(value.labels, self._pool))
-        return value
+        if not isinstance(value, Vector):
+            return value
+        if value.labels.pool is not self._pool:
+            value = replace(value, labels=adopt(value.labels, self._pool))
+        # A function that changes labels may have made equal ones.
+        return merge_rows(value)
 
 
 def _unwrap(expr: Expr) -> Expr:

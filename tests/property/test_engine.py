@@ -1,0 +1,161 @@
+"""Random queries on random series: the engine answers as the oracle does."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.store import STALE_NAN_BITS, Matcher, MatchOp
+from query.engine.engine import Engine, EngineConfig, QueryResult
+from query.engine.values import EvalError, Vector
+from query.promql.ast import (
+    Aggregate,
+    AtEdge,
+    Binary,
+    Cardinality,
+    Expr,
+    NumberLiteral,
+    StringLiteral,
+    Unary,
+    VectorMatching,
+    VectorSelector,
+)
+from tests.memory_store import MemoryStore
+from tests.oracles.promql import Oracle, OracleError
+
+START, END, STEP = 600_000, 1_500_000, 60_000
+STALE = float(np.array([STALE_NAN_BITS]).view(np.float64)[0])
+NAMES = ("a", "b", "c", "d")
+
+SPECIAL = (math.nan, math.inf, -math.inf, STALE, -0.0, 1e9)
+
+
+@st.composite
+def data(draw: st.DrawFn) -> list[tuple[dict[str, str], list[tuple[int, float]]]]:
+    """Up to nine series of each name, with gaps, stale markers and special values."""
+    dice = random.Random(draw(st.integers(0, 1 << 32)))
+    density, oddness = dice.choice([0.1, 0.5, 0.9]), dice.choice([0.0, 0.2])
+    out = []
+    for name in NAMES:
+        for x in ("", "1", "2"):
+            for y in ("", "1", "2"):
+                if dice.random() < 0.4:
+                    times = [n * 53_000 for n in range(3, 30) if dice.random() < density]
+                    odd = [dice.random() < oddness for _ in times]
+                    values = [dice.choice(SPECIAL) if o else dice.randint(-6, 6) / 2 for o in odd]
+                    out.append(({"__name__": name, "x": x, "y": y}, list(zip(times, values, strict=True))))
+    dice.shuffle(out)
+    return out
+
+
+LABEL_LISTS = st.lists(st.sampled_from(["x", "y", "z"]), max_size=2, unique=True).map(tuple)
+ARITHMETIC = ("+", "-", "*", "/", "%", "^", "atan2")
+FOLDS = ("sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "quantile", "limitk")
+COMPARISONS = ("==", "!=", ">", "<", ">=", "<=")
+
+
+@st.composite
+def selectors(draw: st.DrawFn, names: tuple[str, ...]) -> Expr:
+    name = draw(st.sampled_from(names))
+    matchers = [Matcher(MatchOp.EQUAL, "__name__", name)]
+    if draw(st.booleans()):
+        op = draw(st.sampled_from(list(MatchOp)))
+        matchers.append(Matcher(op, draw(st.sampled_from(["x", "y"])), draw(st.sampled_from(["1", "", "2"]))))
+    offset = draw(st.sampled_from([0, 0, 0, 47_000, -90_000]))
+    at = draw(st.sampled_from([None, None, None, 900_000, AtEdge.START, AtEdge.END]))
+    return VectorSelector(name, tuple(matchers), offset, at)
+
+
+@st.composite
+def matchings(draw: st.DrawFn) -> VectorMatching:
+    on, labels = draw(st.booleans()), draw(LABEL_LISTS)
+    cardinality = draw(st.sampled_from([Cardinality.ONE_TO_ONE, Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY]))
+    include: tuple[str, ...] = ()
+    if cardinality is not Cardinality.ONE_TO_ONE:
+        include = tuple(name for name in draw(LABEL_LISTS) if not (on and name in labels))
+    fills = st.sampled_from([None, None, 7.0])
+    return VectorMatching(cardinality, on, labels, include, draw(fills), draw(fills))
+
+
+@st.composite
+def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...]) -> Expr:
+    if depth == 0:
+        return draw(selectors(names))
+    below = expressions(depth - 1, names)
+    kind = draw(st.sampled_from(["select", "unary", "scalar", "fold", "values", "vectors", "sets"]))
+    match kind:
+        case "unary":
+            return Unary(draw(st.sampled_from("+-")), draw(below))
+        case "scalar":
+            sides = [draw(below), NumberLiteral(draw(st.sampled_from([0.0, 1.0, -2.0, 0.5, math.inf])))]
+            if draw(st.booleans()):
+                sides.reverse()
+            op = draw(st.sampled_from(ARITHMETIC + COMPARISONS))
+            return Binary(op, sides[0], sides[1], op in COMPARISONS and draw(st.booleans()))
+        case "fold":
+            op = draw(
+                st.sampled_from(
+                    ["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "quantile", "limitk"]
+                )
+            )
+            param = {"quantile": NumberLiteral(draw(st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0])))}.get(op)
+            param = NumberLiteral(2.0) if op == "limitk" else param
+            return Aggregate(op, draw(below), param, draw(LABEL_LISTS), draw(st.booleans()))
+        case "values":
+            label = StringLiteral(draw(st.sampled_from(["x", "v"])))
+            return Aggregate("count_values", draw(below), label, draw(LABEL_LISTS), draw(st.booleans()))
+        case "vectors":
+            op = draw(st.sampled_from(ARITHMETIC + COMPARISONS))
+            return Binary(
+                op, draw(below), draw(below), op in COMPARISONS and draw(st.booleans()), draw(matchings())
+            )
+        case "sets":
+            matching = VectorMatching(Cardinality.MANY_TO_MANY, draw(st.booleans()), draw(LABEL_LISTS))
+            op = draw(st.sampled_from(["and", "unless", "or"]))
+            if op == "or" and len(names) > 1:
+                # A series whose name is to be dropped at some steps only has no obvious answer.
+                half = len(names) // 2
+                lhs = draw(expressions(depth - 1, names[:half]))
+                return Binary("or", lhs, draw(expressions(depth - 1, names[half:])), matching=matching)
+            return Binary("and" if op == "or" else op, draw(below), draw(below), matching=matching)
+    return draw(selectors(names))
+
+
+def answered(result: QueryResult) -> dict[frozenset[tuple[str, str]], list[tuple[int, float]]]:
+    value = result.value
+    assert isinstance(value, Vector)
+    return {
+        frozenset(labels.items()): [
+            (int(t), float(v)) for t, v, p in zip(result.steps, values, present, strict=True) if p
+        ]
+        for labels, values, present in zip(value.labels, value.values, value.present, strict=True)
+    }
+
+
+def same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+
+
+@settings(deadline=None, max_examples=300)
+@given(data(), expressions(3, NAMES))
+def test_a_range_query_answers_as_the_oracle(series: list, expr: Expr) -> None:
+    oracle = Oracle(series)
+    engine = Engine(MemoryStore(series), EngineConfig())
+    steps = np.arange(START, END + 1, STEP)
+    try:
+        wanted = oracle.range(expr, START, END, STEP)
+    except OracleError as error:
+        try:
+            engine.evaluate(expr, "", steps, STEP)
+        except EvalError:
+            return
+        raise AssertionError(f"the oracle refuses: {error}") from None
+    got = answered(engine.evaluate(expr, "", steps, STEP))
+    assert got.keys() == wanted.keys()
+    for key, samples in wanted.items():
+        assert [t for t, _ in got[key]] == [t for t, _ in samples], key
+        assert all(same(a, b) for (_, a), (_, b) in zip(got[key], samples, strict=True)), (key, got[key], samples)
