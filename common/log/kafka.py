@@ -10,6 +10,7 @@ zstd already (`docs/decisions/0001-series-refs-in-records.md`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -34,6 +35,7 @@ DEFAULT_QUEUED_BYTES = 64 << 20
 MAX_QUEUED_RECORDS = 200_000
 _REQUEST_TIMEOUT_S = 5.0
 _POLL_S = 0.1
+_RETRY_S = 0.05
 _SAME_ERROR_S = 30.0
 
 # Options that the log's guarantees rest on.
@@ -184,7 +186,9 @@ class KafkaLog:
         now_s = time.monotonic()
         if self._started and now_s > self._said_at_s.get(error.code(), 0.0) + _SAME_ERROR_S:
             self._said_at_s[error.code()] = now_s
-            _log.warning("kafka_error", error=error.str(), code=error.name())
+            # An exception from here would come out of the poll thread's poll and end it.
+            with contextlib.suppress(OSError, ValueError):
+                _log.warning("kafka_error", error=error.str(), code=error.name())
 
     def _on_producer_error(self, error: KafkaError) -> None:
         self._on_error(error)
@@ -295,10 +299,17 @@ class KafkaLog:
                 raise LogUnavailable("the log is closed")
             acked_end = self._acked_ends[partition]
         where = TopicPartition(self.topic, partition)
-        try:
-            start, end = self._asker.get_watermark_offsets(where, timeout=_REQUEST_TIMEOUT_S)
-        except (KafkaException, RuntimeError) as error:
-            raise LogUnavailable(f"the bounds of partition {partition} are not known: {_text(error)}") from None
+        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+        while True:
+            try:
+                start, end = self._asker.get_watermark_offsets(where, timeout=_REQUEST_TIMEOUT_S)
+                break
+            except (KafkaException, RuntimeError) as error:
+                # A partition that is new or changes its leader cannot answer for a moment.
+                if time.monotonic() > deadline or self._closed.wait(_RETRY_S):
+                    raise LogUnavailable(
+                        f"the bounds of partition {partition} are not known: {_text(error)}"
+                    ) from None
         return Bounds(start, max(end, acked_end))
 
     def close(self) -> None:

@@ -160,7 +160,7 @@ class LocalLog:
                 return
             if group:
                 self._commit(group)
-            if time.monotonic() >= next_maintenance_s:
+            if time.monotonic() >= next_maintenance_s and self._failure is None:
                 self._maintain()
                 next_maintenance_s = time.monotonic() + self._maintenance_interval_s
 
@@ -180,36 +180,45 @@ class LocalLog:
             return group
 
     def _commit(self, group: list[_Waiting]) -> None:
-        ends = list(self._disk.next_offsets)
         records: list[LogRecord] = []
-        failure = self._failure
-        if failure is not None:
-            failure = self._recover()
-            ends = list(self._disk.next_offsets)
+        try:
+            failure = self._write(group, records)
+        except Exception as error:
+            # This thread must not end: whoever appends would wait forever.
+            failure = self._failure = repr(error)
+        with self._queue_changed:
+            self._queued_bytes -= sum(waiting.size_bytes for waiting in group)
+            self._queued_appends -= len(group)
+        at = 0
+        for waiting in group:
+            if failure is not None:
+                waiting.future.set_exception(LogUnavailable(f"the log cannot be written: {failure}"))
+                continue
+            end = at + len(waiting.records)
+            waiting.future.set_result([record.offset for record in records[at:end]])
+            at = end
+
+    def _write(self, group: list[_Waiting], records: list[LogRecord]) -> str | None:
+        """Give offsets to the group's records, which go to `records`, and make them durable and visible.
+
+        Returns why that was not possible, else None.
+        """
+        if self._failure is not None and not self._recover():
+            return self._failure
+        ends = list(self._disk.next_offsets)
         for waiting in group:
             for partition, value in waiting.records:
                 records.append(LogRecord(partition, ends[partition], value))
                 ends[partition] += 1
-        if failure is None:
-            try:
-                self._disk.write(records)
-            except DiskError as error:
-                failure = self._fail(error)
-        with self._queue_changed:
-            self._queued_bytes -= sum(waiting.size_bytes for waiting in group)
-            self._queued_appends -= len(group)
-        if failure is not None:
-            for waiting in group:
-                waiting.future.set_exception(LogUnavailable(f"the log cannot be written: {failure}"))
-            return
+        try:
+            self._disk.write(records)
+        except DiskError as error:
+            self._fail(error)
+            return self._failure
         if self._unmarked_since_ms is None:
             self._unmarked_since_ms = self._now_ms()
         self._publish(records, ends)
-        at = 0
-        for waiting in group:
-            end = at + len(waiting.records)
-            waiting.future.set_result([record.offset for record in records[at:end]])
-            at = end
+        return None
 
     def _publish(self, records: list[LogRecord], ends: list[int]) -> None:
         """Let readers see durable records, and keep them in memory as far as there is room."""
@@ -225,16 +234,15 @@ class LocalLog:
             self._ends = ends
             self._arrived.notify_all()
 
-    def _fail(self, error: DiskError) -> str:
+    def _fail(self, error: DiskError) -> None:
         self._failure = str(error)
         self._retry_at_s = 0.0
         _log.error("log_write_failed", error=self._failure)
-        return self._failure
 
-    def _recover(self) -> str | None:
-        """Try to make the log writable again; return why it is not, else None."""
+    def _recover(self) -> bool:
+        """Try to make the log writable again; say whether it is."""
         if time.monotonic() < self._retry_at_s:
-            return self._failure
+            return False
         try:
             self._disk.probe()
             with self._handle:
@@ -242,18 +250,16 @@ class LocalLog:
         except DiskError as error:
             self._failure = str(error)
             self._retry_at_s = time.monotonic() + _RETRY_S
-            return self._failure
-        _log.info("log_write_recovered", after=self._failure)
-        self._failure = None
+            return False
+        after, self._failure = self._failure, None
         # Records of failed appends may be there after all; from here on they are part of the log.
         with self._arrived:
             self._ends = list(self._disk.next_offsets)
             self._arrived.notify_all()
-        return None
+        _log.info("log_write_recovered", after=after)
+        return True
 
     def _maintain(self) -> None:
-        if self._failure is not None:
-            return
         now_ms = self._now_ms()
         try:
             if self._unmarked_since_ms is not None:

@@ -13,6 +13,7 @@ and LocalLog keeps `reopen` and `close` away from the readers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -277,8 +278,10 @@ class LogDisk:
             DiskError: it cannot be opened, or acknowledged records are missing.
         """
         acknowledged = list(self.next_offsets)
-        try:
+        # Closing reports the error that led here once more, or that an earlier attempt has closed already.
+        with contextlib.suppress(Exception):
             self._db.close()
+        try:
             self._db = self._open()
             self._load()
         except Exception as error:
