@@ -63,6 +63,32 @@ class Disk(Protocol):
         """Release the folder, without a flush. A second call does nothing."""
 
 
+class Subtree:
+    """The keys of a disk that start with a prefix, without that prefix; reading only."""
+
+    def __init__(self, disk: Disk, prefix: bytes) -> None:
+        self._disk = disk
+        self._prefix = prefix
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._disk.get(self._prefix + key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._disk.get_many([self._prefix + key for key in keys])
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        start = self._prefix + prefix
+        for key, value in self._disk.scan(start, end_of(start)):
+            yield key[len(self._prefix) :], value
+
+
+def end_of(prefix: bytes) -> bytes:
+    """The first key after all that start with the prefix, whose last byte is not 255 throughout."""
+    head = prefix.rstrip(b"\xff")
+    assert head, "no key is after these"
+    return head[:-1] + bytes([head[-1] + 1])
+
+
 _WRITE_BUFFER_BYTES = 16 << 20
 _WRITE_BUFFERS = 3
 _BLOB_FROM_BYTES = 1 << 10

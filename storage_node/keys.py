@@ -14,10 +14,10 @@ PRODUCER_REFS = b"R"
 SERIES_TIMES = b"T"
 ORPHANS = b"O"
 WINDOW = b"W"
+SEGMENT_LIST = b"S"
 SEGMENT_DIRECTORY = b"D"
 SEGMENT_BLOCK = b"B"
-# The index of series has the kinds below; see `storage_node/index.py`.
-INDEX_KINDS = b"abcdefgh"
+INDEX = b"I"
 
 _SIGN = 1 << 63
 _PARTITION = struct.Struct(">cI")
@@ -50,6 +50,11 @@ def parse_producer_refs(key: bytes) -> tuple[int, int]:
     """(producer_id, block) of such a key."""
     _, _, producer_id, block = _PRODUCER.unpack(key)
     return producer_id, block
+
+
+def index(partition: int) -> bytes:
+    """What the keys of a partition's index start with; the rest is in `docs/format/index-keys.md`."""
+    return _PARTITION.pack(INDEX, partition)
 
 
 def window(kind: bytes, partition: int, number: int) -> bytes:

@@ -1,0 +1,160 @@
+"""Checkpoints: a partition's state on the disk, and back (`docs/format/rocksdb-keys.md`)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import CorruptError
+from common.kernels.head import take_until
+from common.store import MAX_TIME_MS, MIN_TIME_MS
+from storage_node import keys
+from storage_node.blocks import encode_blocks
+from storage_node.disk import Batch
+from storage_node.head import SampleBuffer
+from storage_node.partition import Outcomes, PartitionState
+from storage_node.producers import NONE
+from storage_node.reading import PartitionRead, read_rows
+from storage_node.windows import (
+    Segment,
+    Window,
+    decode_segments,
+    encode_segments,
+    window_end,
+    window_of,
+)
+
+GENERATION_BITS = 16
+"""Low bits of a segment's number that count merges; checkpoints number segments in steps of 2^16."""
+
+
+def checkpoint(state: PartitionState) -> int:
+    """Write all that has changed in one atomic batch; return its size in bytes.
+
+    Raises:
+        DiskError: the state in memory is as before, and the next checkpoint tries all of it again.
+    """
+    state.resolve()
+    batch = Batch()
+    if state.dropped_before is not None:
+        _delete_windows(batch, state.partition, state.dropped_before)
+    touched = np.flatnonzero(state.series.tails.view() != NONE).astype(np.uint32)
+    sealed = _seal(state, touched, batch)
+    for number in state.changed_windows:
+        batch.put(keys.window(keys.WINDOW, state.partition, number), state.windows[number].encode())
+    for number, segment in sealed.items():
+        segments = [*state.windows[number].segments, segment]
+        batch.put(keys.window(keys.SEGMENT_LIST, state.partition, number), encode_segments(segments))
+    prefix = keys.index(state.partition)
+    state.index.write_changes(lambda key, value: batch.put(prefix + key, value))
+    state.series.write_changes(batch, touched)
+    state.producers.write_changes(batch)
+    next_segment = state.next_segment + len(sealed)
+    batch.put(keys.partition_meta(state.partition), _encode_meta(state, next_segment))
+    state.disk.write(batch)
+
+    state.index.changes_written()
+    state.series.changes_written()
+    state.producers.changes_written()
+    for number, segment in sealed.items():
+        state.windows[number].segments.append(segment)
+    state.next_segment = next_segment
+    state.changed_windows.clear()
+    state.dropped_before = None
+    state.series.tails.data[touched] = NONE
+    state.head = SampleBuffer()
+    state.saved_offset = state.next_offset
+    return batch.size_bytes
+
+
+def _delete_windows(batch: Batch, partition: int, before: int) -> None:
+    first = window_of(MIN_TIME_MS)
+    for kind in (keys.WINDOW, keys.SEGMENT_LIST, keys.SEGMENT_DIRECTORY, keys.SEGMENT_BLOCK):
+        batch.delete_range(keys.window(kind, partition, first), keys.window(kind, partition, before))
+
+
+def _seal(state: PartitionState, touched: NDArray[np.uint32], batch: Batch) -> dict[int, Segment]:
+    """Put the head into the batch as segments; return that of each window."""
+    snos = touched[np.argsort(state.order_keys()[touched])]
+    plan = state.plan_segments(snos, state.horizon_ms, MAX_TIME_MS, [], with_head=True)
+    offsets, times, bits = read_rows([PartitionRead(plan, state.segments)], len(snos))
+    sealed: dict[int, Segment] = {}
+    cursor = offsets[:-1].copy()
+    n_left = len(times)
+    while n_left:
+        number = window_of(int(times[cursor[cursor < offsets[1:]]].min()))
+        starts = np.empty(len(snos) + 1, dtype=np.int64)
+        window_times = np.empty(n_left, dtype=np.int64)
+        window_bits = np.empty(n_left, dtype=np.uint64)
+        n = take_until(offsets, times, bits, cursor, window_end(number), starts, window_times, window_bits)
+        rows = np.flatnonzero(np.diff(starts))
+        row_starts = np.append(starts[rows], n)
+        encoded = encode_blocks(snos[rows], row_starts, window_times[:n], window_bits[:n])
+        name = state.next_segment + len(sealed) << GENERATION_BITS
+        order_keys = state.order_keys()[snos[rows]]
+        sealed[number] = state.segments.put(batch, state.partition, number, name, order_keys, [encoded], n)
+        n_left -= n
+    return sealed
+
+
+def _encode_meta(state: PartitionState, next_segment: int) -> bytes:
+    return json.dumps(
+        {
+            "next_offset": state.next_offset,
+            "clock_ms": state.clock_ms,
+            "horizon_ms": state.horizon_ms,
+            "next_segment": next_segment,
+            "n_series": len(state.series),
+            "outcomes": asdict(state.outcomes),
+            "producers": state.producers.summary(),
+        }
+    ).encode()
+
+
+def load(state: PartitionState) -> None:
+    """Fill a new state from the last checkpoint that the disk has.
+
+    Raises:
+        CorruptError: what is stored does not fit together.
+        DiskError: it cannot be read.
+    """
+    partition = state.partition
+    state.index.load()
+    state.series.load(state.disk, state.index.ids(np.arange(len(state.index), dtype=np.uint32)))
+    meta = json.loads(state.disk.get(keys.partition_meta(partition)) or b"{}")
+    if meta.get("n_series", 0) != len(state.series):
+        raise CorruptError("the index does not have the series of the last checkpoint", partition=partition)
+    if not meta:
+        return
+    state.next_offset = state.saved_offset = meta["next_offset"]
+    state.clock_ms = meta["clock_ms"]
+    state.horizon_ms = meta["horizon_ms"]
+    state.next_segment = meta["next_segment"]
+    names = {field.name for field in fields(Outcomes)}
+    state.outcomes = Outcomes(**{name: n for name, n in meta["outcomes"].items() if name in names})
+    state.producers.load(state.disk, meta["producers"])
+    for key, value in state.disk.scan(*keys.of_partition(keys.WINDOW, partition)):
+        state.windows[keys.parse_window(key)] = Window.decode(value, partition)
+    for key, value in state.disk.scan(*keys.of_partition(keys.SEGMENT_LIST, partition)):
+        state.windows[keys.parse_window(key)].segments = decode_segments(value, partition)
+
+
+def commit_merge(state: PartitionState, number: int, old: list[Segment], merged: Segment, batch: Batch) -> bool:
+    """Replace segments of a window by one with the same samples, whose blocks are in the batch.
+
+    Returns False, and changes nothing, if the window has expired or an old segment is gone. The batch says nothing
+    of the digest or the offset: those of the last checkpoint hold. Raises DiskError.
+    """
+    window = state.windows.get(number)
+    if window is None or not set(old) <= set(window.segments):
+        return False
+    segments = [merged, *(segment for segment in window.segments if segment not in old)]
+    for segment in old:
+        state.segments.delete(batch, state.partition, number, segment)
+    batch.put(keys.window(keys.SEGMENT_LIST, state.partition, number), encode_segments(segments))
+    state.disk.write(batch)
+    window.segments = segments
+    return True

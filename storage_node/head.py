@@ -1,0 +1,114 @@
+"""The head of a partition: samples that are in no segment yet, in order of arrival."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.kernels import head as kernels
+
+_LEAST_ROOM = 1024
+_SCAN_FRACTION = 16
+"""A read of more than one in so many series scans the whole head instead of following chains."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadView:
+    """The head as it was at some moment; columns of (n_samples,).
+
+    snos: uint32. timestamps: int64, ms. value_bits: uint64. previous: uint32, the series' sample before, or NONE.
+    """
+
+    snos: NDArray[np.uint32]
+    timestamps: NDArray[np.int64]
+    value_bits: NDArray[np.uint64]
+    previous: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.snos)
+
+
+class SampleBuffer:
+    """Growable columns of samples; views of them stay valid, for growing copies."""
+
+    __slots__ = ("previous", "size", "snos", "timestamps", "value_bits")
+
+    def __init__(self, room: int = _LEAST_ROOM) -> None:
+        self.size = 0
+        self.snos: NDArray[np.uint32] = np.empty(room, dtype=np.uint32)
+        self.timestamps: NDArray[np.int64] = np.empty(room, dtype=np.int64)
+        self.value_bits: NDArray[np.uint64] = np.empty(room, dtype=np.uint64)
+        self.previous: NDArray[np.uint32] = np.empty(room, dtype=np.uint32)
+
+    def reserve(self, n_samples: int) -> None:
+        """Make room for `n_samples` more."""
+        if self.size + n_samples > len(self.snos):
+            room = max(self.size + n_samples, len(self.snos) * 3 // 2)
+            self.snos = _grown(self.snos, self.size, room)
+            self.timestamps = _grown(self.timestamps, self.size, room)
+            self.value_bits = _grown(self.value_bits, self.size, room)
+            self.previous = _grown(self.previous, self.size, room)
+
+    def view(self) -> HeadView:
+        n = self.size
+        return HeadView(self.snos[:n], self.timestamps[:n], self.value_bits[:n], self.previous[:n])
+
+
+def _grown(column: NDArray[Any], size: int, room: int) -> NDArray[Any]:
+    grown = np.empty(room, dtype=column.dtype)
+    grown[:size] = column[:size]
+    return grown
+
+
+class HeadReader:
+    """Samples of some series from a view of the head: first `count`, then `collect`."""
+
+    def __init__(
+        self, view: HeadView, tails: NDArray[np.uint32], n_series: int, min_time: int, max_time: int
+    ) -> None:
+        self._view = view
+        self._tails = tails
+        self._range = min_time, max_time
+        self._scan = len(tails) * _SCAN_FRACTION > n_series
+        self._counts: NDArray[np.int64] = np.zeros(len(tails), dtype=np.int64)
+
+    def count(self, row_of_sno: NDArray[np.int32], first_row: int) -> NDArray[np.int64]:
+        """Number of samples of each row, int64 (n_rows,). row_of_sno may count its rows from `first_row`."""
+        nothing = np.zeros(0, dtype=np.int64)
+        if len(self._view):
+            counts = np.zeros(first_row + len(self._tails), dtype=np.int64) if self._scan else self._counts
+            self._run(row_of_sno, True, counts, nothing, nothing, nothing.view(np.uint64))
+            self._counts = counts[first_row:] if self._scan else counts
+        return self._counts
+
+    def collect(
+        self,
+        row_of_sno: NDArray[np.int32],
+        first_row: int,
+        cursor: NDArray[np.int64],
+        timestamps: NDArray[np.int64],
+        value_bits: NDArray[np.uint64],
+    ) -> None:
+        """Put the samples at cursor[first_row:], which moves on."""
+        if len(self._view):
+            part = cursor if self._scan else cursor[first_row : first_row + len(self._tails)]
+            self._run(row_of_sno, False, self._counts, part, timestamps, value_bits)
+
+    def _run(
+        self,
+        row_of_sno: NDArray[np.int32],
+        counting: bool,
+        counts: NDArray[np.int64],
+        cursor: NDArray[np.int64],
+        timestamps: NDArray[np.int64],
+        value_bits: NDArray[np.uint64],
+    ) -> None:
+        view = self._view
+        columns = view.timestamps, view.value_bits, *self._range, counting, counts, cursor, timestamps, value_bits
+        if self._scan:
+            kernels.collect_scan(row_of_sno, view.snos, *columns)
+        else:
+            kernels.collect_chains(self._tails, view.previous, *columns)

@@ -1,0 +1,374 @@
+"""The state machine of one partition: records in, series and samples out. No clock, randomness, log or threads.
+
+    apply(offset, batch) ── in order ─────────────► head ── checkpoint() ──► segments, one a window
+                         └─ late ──► late buffer ─► (resolve: is it stored already?)
+
+Its state is a function of the records applied and of the retention; when it was checkpointed, resolved, merged or
+reopened changes nothing that can be observed. The disk, behind `storage_node.disk.Disk`, is used by the caller's
+thread. Whoever shares a state between threads guards it with a lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from common.errors import CorruptError
+from common.kernels import head as kernels
+from common.labels import METRIC_NAME, StringPool
+from common.record import RecordBatch
+from common.store import MIN_TIME_MS
+from storage_node import keys
+from storage_node.disk import Disk, Subtree
+from storage_node.head import SampleBuffer
+from storage_node.index import SeriesIndex
+from storage_node.late import new_among
+from storage_node.orphans import adopt_declared, label_sets
+from storage_node.producers import MAX_REFS, NONE, Producer, Producers
+from storage_node.reading import ReadPlan
+from storage_node.segments import Segments
+from storage_node.series_state import SeriesState
+from storage_node.windows import Segment, Window, window_of, window_start, windows_of
+
+MAX_LATE_SAMPLES = 1 << 16
+"""Late samples that wait until they are looked for among what is stored."""
+_SOME_WINDOW = windows_of(np.zeros(1, dtype=np.int64))
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of the samples and records of a partition, since the start of its log.
+
+    Each sample of a record is one of the first four. orphaned: of these, samples whose series was not declared.
+    moved_twice: samples of orphans that turned out to be stored under the declared series already.
+    expired: samples that were stored and have been dropped by retention.
+    """
+
+    accepted: int = 0
+    duplicate: int = 0
+    late: int = 0
+    too_old: int = 0
+    orphaned: int = 0
+    moved_twice: int = 0
+    expired: int = 0
+    quarantined_records: int = 0
+
+
+class PartitionState:
+    """State of one partition. `load` it before anything else.
+
+    retention_ms: age, by the log's own clock, from which windows are dropped; None keeps everything.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        pool: StringPool,
+        disk: Disk,
+        segments: Segments,
+        *,
+        retention_ms: int | None = None,
+        late_limit: int = MAX_LATE_SAMPLES,
+    ) -> None:
+        self.partition = partition
+        self.index = SeriesIndex(partition, pool, Subtree(disk, keys.index(partition)))
+        self.series = SeriesState(partition)
+        self.producers = Producers(partition)
+        self.windows: dict[int, Window] = {}
+        self.outcomes = Outcomes()
+        self.next_offset = 0
+        self.saved_offset = 0
+        """next_offset of the last checkpoint."""
+        self.clock_ms = MIN_TIME_MS
+        """The log's clock: the highest created_ms so far."""
+        self.horizon_ms = MIN_TIME_MS
+        """First timestamp that is kept; the start of a window."""
+        self.head = SampleBuffer()
+        self.late = SampleBuffer()
+        """Samples that are neither the first nor the last of their series; see `resolve`."""
+        # What the next checkpoint has to write, besides the head.
+        self.changed_windows: set[int] = set()
+        self.dropped_before: int | None = None
+        self.next_segment = 0
+        self.disk = disk
+        self.segments = segments
+        self._retention_ms = retention_ms
+        self._late_limit = late_limit
+        # The window of the last record, in which the next one probably lies too.
+        self._usual_window = _SOME_WINDOW
+        self._counters = np.zeros(kernels.N_OUTCOMES, dtype=np.int64)
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    def apply(self, offset: int, batch: RecordBatch) -> None:
+        """Apply the record at an offset.
+
+        Raises:
+            CorruptError: its declarations cannot be taken; the caller goes on with `skip`.
+        """
+        assert offset >= self.next_offset, "a record was applied before"
+        self._check(offset, batch)
+        self._advance_clock(batch.created_ms)
+        producer = self.producers.heard_of(batch.producer_id, self.clock_ms)
+        if len(batch.declared_refs):
+            self._declare(producer, batch)
+        if len(batch.refs):
+            self._append(producer, batch)
+        self.next_offset = offset + 1
+        if self.late.size >= self._late_limit:
+            self.resolve()
+
+    def skip(self, offset: int) -> None:
+        """Go past a record that cannot be read."""
+        assert offset >= self.next_offset
+        self.outcomes.quarantined_records += 1
+        self.next_offset = offset + 1
+
+    def start_at(self, offset: int) -> None:
+        """Go past records that the log has already deleted."""
+        assert offset >= self.next_offset
+        self.next_offset = offset
+
+    def _check(self, offset: int, batch: RecordBatch) -> None:
+        highest = max(int(batch.refs.max(initial=0)), int(batch.declared_refs.max(initial=0)))
+        if highest >= MAX_REFS:
+            message = f"ref {highest} is above the limit of {MAX_REFS}"
+            raise CorruptError(message, partition=self.partition, offset=offset)
+
+    def _advance_clock(self, created_ms: int) -> None:
+        if created_ms <= self.clock_ms:
+            return
+        self.clock_ms = created_ms
+        if self._retention_ms is None:
+            return
+        horizon = window_start(window_of(max(created_ms - self._retention_ms, MIN_TIME_MS)))
+        if horizon > self.horizon_ms:
+            self._drop_before(horizon)
+
+    def _drop_before(self, horizon_ms: int) -> None:
+        first = window_of(horizon_ms)
+        if any(number < first for number in self.windows):
+            # What waits may belong to a window that goes; its outcome is that of now.
+            self.resolve()
+        for number in [number for number in self.windows if number < first]:
+            self.outcomes.expired += self.windows.pop(number).n_samples
+            self.changed_windows.discard(number)
+            self.dropped_before = first
+        self.horizon_ms = horizon_ms
+
+    def _declare(self, producer: Producer, batch: RecordBatch) -> None:
+        # Should a record declare a ref more than once, the last declaration counts.
+        _, from_end = np.unique(batch.declared_refs[::-1], return_index=True)
+        rows = np.sort(len(batch.declared_refs) - 1 - from_end)
+        bound = producer.lookup(batch.declared_refs[rows])
+        known = bound != NONE
+        ids = np.ascontiguousarray(batch.declared_ids[rows]).view("<u8")
+        known[known] = (self.series.ids.view()[bound[known]] == ids[known]).all(axis=1)
+        rows = rows[~known]
+        if not len(rows):
+            return
+        if self.series.orphans:
+            rows = adopt_declared(self, producer, batch, rows)
+        snos = self._register(batch, rows)
+        producer.bind(batch.declared_refs[rows], snos)
+
+    def _register(self, batch: RecordBatch, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Numbers of declared series, of which some may be new."""
+        if not len(rows):
+            return np.zeros(0, dtype=np.uint32)
+        if len(rows) == len(batch.declared_refs):
+            ids, offsets, data = batch.declared_ids, batch.label_offsets, batch.label_bytes
+        else:
+            ids = batch.declared_ids[rows]
+            offsets, data = label_sets(batch, rows)
+        first = len(self.index)
+        snos = self.index.register(ids, offsets, data)
+        if len(self.index) > first:
+            self.series.add(self.index.ids(np.arange(first, len(self.index), dtype=np.uint32)))
+        return snos
+
+    # -- samples ------------------------------------------------------------------------------------------------
+
+    def _append(self, producer: Producer, batch: RecordBatch) -> None:
+        bits = batch.values.view(np.uint64)
+        windows = self._usual_window
+        while True:
+            n_head = self._run(batch.refs, batch.timestamps, bits, producer.snos.view(), windows, settled=False)
+            if n_head == kernels.UNKNOWN_REF:
+                self._add_orphans(producer, batch.refs)
+            elif n_head == kernels.OTHER_WINDOW:
+                windows = windows_of(batch.timestamps)
+                if len(windows[0]) == 1:
+                    self._usual_window = windows
+            else:
+                break
+        accepted, duplicate, late, too_old, waiting = self._counters.tolist()
+        self.outcomes.accepted += accepted
+        self.outcomes.duplicate += duplicate
+        self.outcomes.late += late
+        self.outcomes.too_old += too_old
+        self.late.size += waiting
+        if self.series.orphans:
+            snos = producer.snos.view()[batch.refs]
+            self.outcomes.orphaned += int(self.series.is_orphan.view()[snos].sum())
+
+    def _run(
+        self,
+        refs: NDArray[np.uint32],
+        timestamps: NDArray[np.int64],
+        value_bits: NDArray[np.uint64],
+        sno_of_ref: NDArray[np.uint32],
+        windows: tuple[NDArray[np.int64], NDArray[np.int64]],
+        *,
+        settled: bool,
+    ) -> int:
+        """Sort samples into the head with the kernel, whose result is returned; see there."""
+        head, late, series = self.head, self.late, self.series
+        head.reserve(len(refs))
+        late.reserve(0 if settled else len(refs))
+        starts, ends = windows
+        lanes = np.zeros((len(ends), 2), dtype=np.uint64)
+        counts = np.zeros(len(ends), dtype=np.int64)
+        self._counters[:] = 0
+        n_head: int = kernels.apply_samples(
+            refs, timestamps, value_bits, sno_of_ref, self.horizon_ms, settled, starts, ends, lanes, counts,
+            series.min_times.data, series.max_times.data, series.tails.data, series.ids.data,
+            head.snos, head.timestamps, head.value_bits, head.previous, head.size,
+            late.snos, late.timestamps, late.value_bits, late.size, self._counters,
+        )  # fmt: skip
+        if n_head >= 0:
+            head.size = n_head
+            self.count_in(ends, lanes, counts)
+        return n_head
+
+    def count_in(
+        self,
+        window_ends: NDArray[np.int64],
+        lanes: NDArray[np.uint64],
+        counts: NDArray[np.int64],
+        *,
+        sign: int = 1,
+    ) -> None:
+        """Add digests and numbers of samples to windows, or subtract them (sign -1)."""
+        for end, (lane_a, lane_b), count in zip(
+            window_ends.tolist(), lanes.tolist(), counts.tolist(), strict=True
+        ):
+            if count:
+                number = window_of(end)
+                window = self.windows.get(number)
+                if window is None:
+                    window = self.windows[number] = Window()
+                window.add(sign * lane_a, sign * lane_b, sign * count)
+                self.changed_windows.add(number)
+
+    def _add_orphans(self, producer: Producer, refs: NDArray[np.uint32]) -> None:
+        refs = np.unique(refs)
+        unknown = refs[producer.lookup(refs) == NONE]
+        snos = []
+        for ref in unknown.tolist():
+            sno = self.series.orphans.get((producer.id, ref))
+            if sno is None:
+                sno = self.index.add_orphan()
+                assert sno == self.series.add_orphan(producer.id, ref)
+            snos.append(sno)
+        producer.bind(unknown, np.array(snos, dtype=np.uint32))
+
+    # -- late samples -------------------------------------------------------------------------------------------
+
+    def resolve(self) -> None:
+        """Decide which of the waiting late samples are new; the first in the log wins. Raises DiskError."""
+        if not self.late.size:
+            return
+        late = self.late.view()
+        is_new = new_among(self, late.snos, late.timestamps)
+        n_new = int(is_new.sum())
+        self.append_settled(late.snos[is_new], late.timestamps[is_new], late.value_bits[is_new])
+        self.outcomes.late += n_new
+        self.outcomes.duplicate += len(late) - n_new
+        self.late = SampleBuffer()
+
+    def append_settled(
+        self, snos: NDArray[np.uint32], timestamps: NDArray[np.int64], value_bits: NDArray[np.uint64]
+    ) -> None:
+        """Put samples that are known to be new into the head, without counting their outcomes."""
+        if len(snos):
+            self._run(snos, timestamps, value_bits, snos, windows_of(timestamps), settled=True)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def plan(self, snos: NDArray[np.uint32], min_time: int, max_time: int) -> ReadPlan:
+        """Plan a read of these series in the closed range [min_time, max_time], ms. Raises DiskError."""
+        self.resolve()
+        min_time = max(min_time, self.horizon_ms)
+        segments: list[tuple[int, Segment]] = []
+        if min_time <= max_time:
+            first, last = window_of(min_time), window_of(max_time)
+            numbers = sorted(number for number in self.windows if first <= number <= last)
+            segments = [(number, segment) for number in numbers for segment in self.windows[number].segments]
+        return self.plan_segments(snos, min_time, max_time, segments, with_head=True)
+
+    def plan_segments(
+        self,
+        snos: NDArray[np.uint32],
+        min_time: int,
+        max_time: int,
+        segments: list[tuple[int, Segment]],
+        *,
+        with_head: bool,
+    ) -> ReadPlan:
+        """Plan a read of exactly these segments, and of the head if wanted."""
+        order_keys = np.sort(self.order_keys()[snos]) if segments else np.zeros(0, dtype=np.uint64)
+        head = self.head if with_head else SampleBuffer(0)
+        tails = self.series.tails.view()[snos]
+        n_series = len(self.series)
+        return ReadPlan(
+            self.partition, snos, order_keys, tails, n_series, head.view(), segments, min_time, max_time
+        )
+
+    def order_keys(self) -> NDArray[np.uint64]:
+        """Order keys of all series, uint64 (n_series,)."""
+        first = self.series.order_keys.size
+        if first < len(self.series):
+            table = self.index.table(np.arange(first, len(self.series), dtype=np.uint32))
+            codes, inverse = np.unique(table.column(METRIC_NAME), return_inverse=True)
+            hashes = [xxhash.xxh3_64_intdigest(table.pool[code].encode()) >> 32 if code else 0 for code in codes.tolist()]
+            self.series.add_order_keys(np.array(hashes, dtype=np.uint32)[inverse])
+        return self.series.order_keys.view()
+
+    def present(self, snos: NDArray[np.uint32], min_time: int, max_time: int) -> NDArray[np.uint32]:
+        """Those of the series whose span of time touches the closed range [min_time, max_time], ms."""
+        self.resolve()
+        earliest = np.maximum(self.series.min_times.view()[snos], self.horizon_ms)
+        latest = self.series.max_times.view()[snos]
+        present: NDArray[np.uint32] = snos[(earliest <= max_time) & (latest >= max(min_time, self.horizon_ms))]
+        return present
+
+    @property
+    def n_head(self) -> int:
+        """Samples that are in no segment yet, with those that wait."""
+        return self.head.size + self.late.size
+
+    @property
+    def n_samples(self) -> int:
+        """Distinct samples stored."""
+        self.resolve()
+        return sum(window.n_samples for window in self.windows.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segments' blocks."""
+        return sum(s.size_bytes for window in self.windows.values() for s in window.segments)
+
+    def digest(self) -> str:
+        """Digest of all samples, 32 hex digits; equal for equal sets of samples."""
+        self.resolve()
+        hasher = xxhash.xxh3_128()
+        for number in sorted(self.windows):
+            window = self.windows[number]
+            if window.n_samples:
+                row = (number, window.lane_a, window.lane_b, window.n_samples)
+                hasher.update(b"".join(part.to_bytes(9, "little", signed=True) for part in row))
+        return hasher.hexdigest()

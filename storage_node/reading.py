@@ -1,0 +1,95 @@
+"""Reading samples of one partition: a plan, made under the partition's lock, and its execution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage_node.blocks import count_samples, decode_samples, finish_rows
+from storage_node.head import HeadReader, HeadView
+from storage_node.segments import Segments
+from storage_node.windows import Segment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadPlan:
+    """All that a read needs of a partition's state; later changes of the state do not matter to it.
+
+    snos: uint32 (n_rows,). order_keys: theirs, ascending. tails: uint32, last position of each in the head.
+    n_series: series in the partition. segments: (window, segment) in the order of their windows and numbers.
+    min_time, max_time: ms, closed, within the horizon.
+    """
+
+    partition: int
+    snos: NDArray[np.uint32]
+    order_keys: NDArray[np.uint64]
+    tails: NDArray[np.uint32]
+    n_series: int
+    head: HeadView
+    segments: list[tuple[int, Segment]]
+    min_time: int
+    max_time: int
+
+
+class PartitionRead:
+    """A plan with its blocks at hand: `count` tells the room, `collect` fills it. Rows start at `first_row`.
+
+    Raises (also from the constructor):
+        SegmentGone: a segment was merged or expired after the plan was made; make a new plan.
+    """
+
+    def __init__(self, plan: ReadPlan, segments: Segments, first_row: int = 0) -> None:
+        self._plan = plan
+        self._first_row = first_row
+        self._row_of_sno: NDArray[np.int32] = np.full(plan.n_series, -1, dtype=np.int32)
+        self._row_of_sno[plan.snos] = np.arange(first_row, first_row + len(plan.snos), dtype=np.int32)
+        everything = len(plan.snos) == plan.n_series
+        self._blocks = segments.read(
+            plan.partition, plan.segments, None if everything else plan.order_keys, plan.min_time, plan.max_time
+        )
+        self._head = HeadReader(plan.head, plan.tails, plan.n_series, plan.min_time, plan.max_time)
+
+    def count(self, counts: NDArray[np.int64]) -> None:
+        """Add an upper bound of each row's samples to counts[first_row:]."""
+        plan = self._plan
+        if self._blocks:
+            count_samples(self._blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
+        rows = slice(self._first_row, self._first_row + len(plan.snos))
+        counts[rows] += self._head.count(self._row_of_sno, self._first_row)
+
+    def collect(
+        self, cursor: NDArray[np.int64], timestamps: NDArray[np.int64], value_bits: NDArray[np.uint64]
+    ) -> None:
+        """Write the samples of each row at its cursor, which moves on; to be called once, after `count`."""
+        plan = self._plan
+        if self._blocks:
+            decode_samples(
+                self._blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
+            )
+        self._head.collect(self._row_of_sno, self._first_row, cursor, timestamps, value_bits)
+
+
+def read_rows(
+    reads: list[PartitionRead], n_rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Samples of all rows of some reads: (offsets int64 (n_rows + 1,), timestamps int64, value bits uint64)."""
+    counts = np.zeros(n_rows, dtype=np.int64)
+    for read in reads:
+        read.count(counts)
+    return fill_rows(reads, counts)
+
+
+def fill_rows(
+    reads: list[PartitionRead], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Like `read_rows`, with the counts at hand."""
+    starts = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=starts[1:])
+    timestamps = np.empty(int(starts[-1]), dtype=np.int64)
+    value_bits = np.empty(int(starts[-1]), dtype=np.uint64)
+    cursor = starts[:-1].copy()
+    for read in reads:
+        read.collect(cursor, timestamps, value_bits)
+    return finish_rows(starts, cursor, timestamps, value_bits)

@@ -1,0 +1,145 @@
+"""Segments on the disk: blocks of rows in the order of their keys, and a directory that tells where a row is."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import CorruptError
+from storage_node import keys
+from storage_node.blocks import EncodedBlocks
+from storage_node.disk import Batch, Disk
+from storage_node.errors import SegmentGone
+from storage_node.windows import Segment
+
+MAX_DIRECTORIES = 16384
+"""Directories that a node keeps in memory; one is some 100 B and 28 B a block."""
+
+_N_BLOCKS = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directory:
+    """Where the rows of a segment are, one element a block.
+
+    first_keys: uint64, order key of a block's first row, ascending. min_times, max_times: int64, ms, closed.
+    """
+
+    first_keys: NDArray[np.uint64]
+    min_times: NDArray[np.int64]
+    max_times: NDArray[np.int64]
+
+    def encode(self) -> bytes:
+        """`docs/format/rocksdb-keys.md`, 'Segment directory'."""
+        columns = (self.first_keys, self.min_times, self.max_times)
+        return _N_BLOCKS.pack(len(self.first_keys)) + b"".join(column.tobytes() for column in columns)
+
+    @classmethod
+    def decode(cls, data: bytes, partition: int) -> Directory:
+        """Raises CorruptError."""
+        n_blocks = _N_BLOCKS.unpack_from(data)[0] if len(data) >= 4 else -1
+        if len(data) != 4 + 24 * n_blocks:
+            raise CorruptError("a segment's directory has the wrong length", partition=partition)
+        parts = [data[4 + 8 * n_blocks * i : 4 + 8 * n_blocks * (i + 1)] for i in range(3)]
+        first_keys = np.frombuffer(parts[0], dtype="<u8")
+        return cls(first_keys, np.frombuffer(parts[1], dtype="<i8"), np.frombuffer(parts[2], dtype="<i8"))
+
+    def blocks_of(self, order_keys: NDArray[np.uint64] | None, min_time: int, max_time: int) -> NDArray[np.int64]:
+        """Numbers of the blocks that may have samples of these rows (ascending keys; None: all) in the range."""
+        wanted = (self.min_times <= max_time) & (self.max_times >= min_time)
+        if order_keys is not None:
+            # Block i has the keys from its first one up to the next block's; is any wanted key among them?
+            starts = np.searchsorted(order_keys, self.first_keys)
+            ends = np.append(starts[1:], len(order_keys))
+            wanted &= ends > starts
+        return np.flatnonzero(wanted)
+
+
+class Segments:
+    """Reads and writes segments; keeps directories in memory. Any thread may use it."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._directories: dict[tuple[int, int], Directory] = {}
+        self._lock = threading.Lock()
+
+    def put(
+        self,
+        batch: Batch,
+        partition: int,
+        window: int,
+        number: int,
+        order_keys: NDArray[np.uint64],
+        encoded: Sequence[EncodedBlocks],
+        n_samples: int,
+    ) -> Segment:
+        """Add a segment to a batch; `order_keys` are those of all its rows, over all of `encoded`."""
+        n_blocks = n_bytes = n_rows = 0
+        first_keys = []
+        for part in encoded:
+            bounds = part.starts.tolist()
+            for start, end in pairwise(bounds):
+                batch.put(keys.segment_block(partition, window, number, n_blocks), part.data[start:end])
+                n_blocks += 1
+            n_bytes += bounds[-1]
+            first_keys.append(order_keys[n_rows + part.first_rows[:-1]])
+            n_rows += int(part.first_rows[-1])
+        directory = Directory(
+            np.concatenate(first_keys),
+            np.concatenate([part.min_times for part in encoded]),
+            np.concatenate([part.max_times for part in encoded]),
+        )
+        batch.put(keys.segment_directory(partition, window, number), directory.encode())
+        return Segment(number, n_samples, n_bytes, n_blocks, n_rows)
+
+    def delete(self, batch: Batch, partition: int, window: int, segment: Segment) -> None:
+        """Delete a segment with a batch."""
+        batch.delete(keys.segment_directory(partition, window, segment.number))
+        for block in range(segment.n_blocks):
+            batch.delete(keys.segment_block(partition, window, segment.number, block))
+
+    def directory(self, partition: int, window: int, number: int) -> Directory:
+        """Raises SegmentGone, CorruptError, DiskError."""
+        directory = self._directories.get((partition, number))
+        if directory is None:
+            data = self._disk.get(keys.segment_directory(partition, window, number))
+            if data is None:
+                raise SegmentGone
+            directory = Directory.decode(data, partition)
+            with self._lock:
+                while len(self._directories) >= MAX_DIRECTORIES:
+                    del self._directories[next(iter(self._directories))]
+                self._directories[partition, number] = directory
+        return directory
+
+    def read(
+        self,
+        partition: int,
+        segments: Sequence[tuple[int, Segment]],
+        order_keys: NDArray[np.uint64] | None,
+        min_time: int,
+        max_time: int,
+    ) -> list[bytes]:
+        """The blocks of (window, segment) pairs that may have samples of these rows in the range.
+
+        Raises:
+            SegmentGone: a segment has been merged or has expired since it was looked up.
+        """
+        names = []
+        for window, segment in segments:
+            directory = self.directory(partition, window, segment.number)
+            for block in directory.blocks_of(order_keys, min_time, max_time).tolist():
+                names.append(keys.segment_block(partition, window, segment.number, block))
+        if not names:
+            return []
+        blocks = self._disk.get_many(names)
+        found = [block for block in blocks if block is not None]
+        if len(found) < len(blocks):
+            raise SegmentGone
+        return found
