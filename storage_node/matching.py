@@ -76,6 +76,8 @@ class Selector:
         return snos_of(found)
 
     def _narrow(self, condition: _Condition, found: BitMap) -> BitMap:
+        if condition.literals is None and self._is_short(condition, found):
+            return self._narrow_by_value(condition, found)
         keeps_absent = condition.keeps_absent
         pairs = self._pairs(condition)
         # Pairs that are kept, or if series without the label are kept, pairs that are refused.
@@ -91,6 +93,20 @@ class Selector:
         marks[self._labels.values.data[listed]] = True
         hits = marks[self._labels.column(condition.name, snos)]
         return bitmap_of(snos[hits != keeps_absent])
+
+    def _is_short(self, condition: _Condition, found: BitMap) -> bool:
+        """Whether the series are fewer than the values that the expression has not been tried on."""
+        n_seen, _ = self._regexes.get((condition.name, condition.regex)) or (0, None)
+        return len(found) < len(self._labels.pairs_of(condition.name, n_seen))
+
+    def _narrow_by_value(self, condition: _Condition, found: BitMap) -> BitMap:
+        """Try the expression on the values that these series have, and on no others."""
+        assert condition.pattern is not None
+        pool, matches = self._labels.pool, condition.pattern.matches
+        snos = snos_of(found)
+        codes, rows = np.unique(self._labels.column(condition.name, snos), return_inverse=True)
+        hits = np.array([matches(pool[code]) != condition.negated for code in codes.tolist()], dtype=np.bool_)
+        return bitmap_of(snos[hits[rows]])
 
     def _pairs(self, condition: _Condition) -> NDArray[np.int64]:
         """Pairs of the name whose value the pattern matches, negated or not."""

@@ -31,7 +31,7 @@ class Pattern:
         self.matches = simple if simple is not None else _re2(regex)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def compile_pattern(regex: str) -> Pattern:
     """The pattern of a matcher.
 
@@ -42,9 +42,10 @@ def compile_pattern(regex: str) -> Pattern:
 
 
 def _alternatives(regex: str) -> list[tuple[str, str]] | None:
-    """Split `a|b.*` into literals with their wildcards ('', '*' or '+' as '<before>' + '<after>'), if it is that.
+    """Split `a|b.*` into pairs (literal, wildcards), or None if there is more to the expression.
 
-    A wildcard is written as two characters, before and after, each ' ', '*' or '+'; '' if there is none.
+    Wildcards are '' or two characters, of what comes before and after the literal: ' ' for nothing, '*' for `.*`
+    and '+' for `.+`. So `a|b.*|.+` gives ('a', ''), ('b', ' *'), ('', '+ ').
     """
     for opening in ("(?:", "("):
         if regex.startswith(opening) and regex.endswith(")"):

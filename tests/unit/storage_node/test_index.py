@@ -107,6 +107,25 @@ def test_a_conditions_absent_label_is_the_empty_string() -> None:
     assert index.select([]).tolist() == [0, 1, 2]
 
 
+def test_an_expression_is_tried_on_the_values_of_few_series_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = SeriesIndex(0, StringPool(), DictDisk())
+    register(index, *({"__name__": f"m{i % 100}", "pod": f"pod-{i}"} for i in range(2000)), {"__name__": "m7"})
+    tried: list[str] = []
+    pattern = compile_pattern("pod-.*0[0-9]|")
+    matches = pattern.matches
+    monkeypatch.setattr(pattern, "matches", lambda value: (tried.append(value), matches(value))[1])
+    wanted = [i for i in range(7, 2000, 100) if i > 100] + [2000]
+    few = Matcher(EQUAL, "__name__", "m7")
+    assert index.select([Matcher(REGEX, "pod", "pod-.*0[0-9]|"), few]).tolist() == wanted
+    assert index.select([Matcher(MatchOp.NOT_REGEX, "pod", "pod-.*0[0-9]|"), few]).tolist() == [7]
+    assert len(tried) < 100
+    assert len(index.select([Matcher(REGEX, "pod", "pod-.*0[0-9]|")])) == 191
+    n_tried = len(tried)
+    assert n_tried > 2000
+    assert index.select([Matcher(REGEX, "pod", "pod-.*0[0-9]|"), few]).tolist() == wanted
+    assert len(tried) < n_tried + 10
+
+
 def test_an_expression_is_anchored_and_its_dot_matches_a_newline() -> None:
     assert not compile_pattern("a[b]").matches("xab")
     assert not compile_pattern("a[b]").matches("abx")
