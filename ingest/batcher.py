@@ -22,7 +22,9 @@ _MAX_SAMPLES_PER_RECORD = MAX_RECORD_BYTES // max_encoded_bytes(1, 0, 0)
 while max_encoded_bytes(_MAX_SAMPLES_PER_RECORD, 0, 0) <= MAX_RECORD_BYTES:
     _MAX_SAMPLES_PER_RECORD += 1
 _MAX_SAMPLES_PER_RECORD -= 1
+
 _MARK_EVERY_MS = 60_000
+"""How exactly it is known when a series was last seen, and how often a full table is looked through."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +59,7 @@ class Batcher:
         self._redeclare_ms = redeclare_ms
         self._idle_ms = idle_ms
         self._group_number = 0
+        self._looked_ms = 0
         # (ms, group): from this time on, groups had larger numbers.
         self._marks: deque[tuple[int, int]] = deque()
         self._offsets = np.empty(n_partitions + 1, dtype=np.int64)
@@ -156,25 +159,25 @@ class Batcher:
         """The records of a group are in the log: what they declare is declared."""
         group.table.declared(group.declared, group.created_ms, self._redeclare_ms)
 
-    def make_room_for_series(self, now_ms: int) -> bool:
-        """Forget idle series; only between groups. Returns whether there were enough to be worth it.
+    def make_room_for_series(self, now_ms: int) -> None:
+        """Forget idle series if the table is full; called between groups.
 
         What remains has a new producer_id and new refs, and is declared again as its samples come. A tenth of the
         table must be idle, so that a table full of live series is not copied over and over.
         """
         assert self.n_samples == 0
-        if self._idle_ms is None:
-            return False
+        full = self.table.n_slots >= self.table.max_series
+        if self._idle_ms is None or not full or abs(now_ms - self._looked_ms) < _MARK_EVERY_MS:
+            return
+        self._looked_ms = now_ms
         horizon = 0
         for ms, group in self._marks:
             if ms > now_ms - self._idle_ms:
                 break
             horizon = group
         live = np.flatnonzero(self.table.seen[: self.table.n_slots] > horizon).astype(np.int32)
-        if len(live) > self.table.n_slots - self.table.n_slots // 10 - 1:
-            return False
-        self.table = self.table.keep(live)
-        return True
+        if 10 * len(live) < 9 * self.table.n_slots:
+            self.table = self.table.keep(live)
 
     def _mark(self, now_ms: int) -> None:
         if self._idle_ms is None:

@@ -25,9 +25,6 @@ from ingest.config import IngestConfig
 from ingest.errors import QueueFull
 from ingest.metrics import IngestMetrics
 
-_ROOM_EVERY_S = 60.0
-"""How often a full table of series is looked through for idle ones."""
-
 
 class HasSamples(Protocol):
     """What an item's outcome must tell."""
@@ -70,7 +67,6 @@ class GroupCommitter(Generic[Outcome]):
         self._acknowledged: deque[Group] = deque()
         self._in_flight = 0
         self._closing = False
-        self._next_room_s = 0.0
         self._thread = threading.Thread(target=self._run, name="tabor-ingest", daemon=True)
 
     def start(self) -> None:
@@ -145,7 +141,7 @@ class GroupCommitter(Generic[Outcome]):
     def _commit_group(self) -> None:
         taken: list[tuple[Future[Outcome], Outcome]] = []
         deadline = time.monotonic() + self._config.linger_s
-        self._make_room_for_series()
+        self._batcher.make_room_for_series(self._clock())
         while self._batcher.n_samples < self._config.max_group_samples:
             item = self._next_item(deadline)
             if item is None:
@@ -167,13 +163,6 @@ class GroupCommitter(Generic[Outcome]):
                 taken.append((item.future, outcome))
         if taken:
             self._send(taken)
-
-    def _make_room_for_series(self) -> None:
-        table = self._batcher.table
-        if table.n_slots < table.max_series or time.monotonic() < self._next_room_s:
-            return
-        if not self._batcher.make_room_for_series(self._clock()):
-            self._next_room_s = time.monotonic() + _ROOM_EVERY_S
 
     def _next_item(self, deadline: float) -> _Item[Outcome] | None:
         """The next item of the group, or None if the group is to be sent now."""

@@ -12,7 +12,7 @@ from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
 from ingest.errors import NotAccepting
-from ingest.metrics import IngestMetrics
+from ingest.metrics import IngestMetrics, process_metrics
 from ingest.remote_write import RemoteWriteReader, Taken
 
 WriteOutcome: TypeAlias = Taken
@@ -40,7 +40,7 @@ class Ingestor:
         metrics: IngestMetrics | None = None,
     ) -> None:
         self.config = config if config is not None else IngestConfig()
-        self.metrics = metrics if metrics is not None else IngestMetrics()
+        self.metrics = metrics if metrics is not None else process_metrics()
         self._gate = gate
         self._reader = RemoteWriteReader(self.config)
         batcher = Batcher(
@@ -82,6 +82,6 @@ class Ingestor:
 
         return self._committer.offer(take, len(body))
 
-    def close(self, timeout_s: float) -> bool:
+    def close(self, timeout_s: float = 5.0) -> bool:
         """Accept no more, finish what is under way; returns whether that was possible within `timeout_s`."""
         return self._committer.close(timeout_s)

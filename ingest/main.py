@@ -12,23 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi import APIRouter
-from prometheus_client import CollectorRegistry
 
 from common.log.base import Log
 from ingest.config import IngestConfig
 from ingest.http import router
 from ingest.ingestor import Ingestor
-from ingest.metrics import IngestMetrics
 
 
 def create(
     log: Log,
     config: IngestConfig | None = None,
     *,
-    registry: CollectorRegistry | None = None,
     gate: Callable[[], str | None] | None = None,
 ) -> tuple[Ingestor, APIRouter]:
     """An ingestor, started, and its routes. The caller closes first the ingestor, then the log."""
-    ingestor = Ingestor(log, config, gate=gate, metrics=IngestMetrics(registry))
+    ingestor = Ingestor(log, config, gate=gate)
     ingestor.start()
     return ingestor, router(ingestor)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+import functools
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 
 class IngestMetrics:
-    """The metrics of one ingestor or producer, in a registry of the caller's or one of its own."""
+    """The metrics of ingest in one registry, which several ingestors and producers may share."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        registry = registry if registry is not None else CollectorRegistry()
-        self.registry = registry
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "tabor_ingest_requests_total", "Remote write requests answered.", ["code"], registry=registry
         )
@@ -42,3 +42,9 @@ class IngestMetrics:
         self.decode_seconds = self.stage_seconds.labels("decode")
         self.encode_seconds = self.stage_seconds.labels("encode")
         self.append_seconds = self.stage_seconds.labels("append")
+
+
+@functools.cache
+def process_metrics() -> IngestMetrics:
+    """The metrics that this process shows at /metrics."""
+    return IngestMetrics(REGISTRY)

@@ -22,7 +22,7 @@ from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
 from ingest.errors import DeliveryFailed, InvalidLabels
 from ingest.ingestor import unix_ms
-from ingest.metrics import IngestMetrics
+from ingest.metrics import IngestMetrics, process_metrics
 
 _SAMPLE_BYTES = 20
 _PIECE_SAMPLES = 100_000
@@ -65,7 +65,7 @@ class Producer:
         self._timeout_s = timeout_s
         # Handles are slots, so series are never forgotten.
         batcher = Batcher(log.partitions, config.max_active_series, round(config.redeclare_s * 1000), None)
-        metrics = metrics if metrics is not None else IngestMetrics()
+        metrics = metrics if metrics is not None else process_metrics()
         self._committer: GroupCommitter[_Taken] = GroupCommitter(batcher, log, self._config, metrics, clock)
         self._settled = threading.Condition()
         self._pending = 0

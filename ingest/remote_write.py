@@ -129,7 +129,7 @@ class RemoteWriteReader:
                 continue
             if status == kernels.TOO_MANY_SERIES:
                 limit = self._config.max_series_per_request
-                raise BodyTooLarge(f"the request has more than {limit} series (--max-series-per-request)")
+                raise BodyTooLarge(f"the request has more than {limit} series (max_series_per_request)")
             if status != kernels.OK:
                 raise BadRequest(
                     f"the body is not a prometheus.WriteRequest: the field at byte {counts[kernels.ERROR_AT]} "
@@ -139,7 +139,7 @@ class RemoteWriteReader:
             n_unknown = int(counts[kernels.N_UNKNOWN])
             if n_samples > self._config.max_samples_per_request:
                 limit = self._config.max_samples_per_request
-                raise BodyTooLarge(f"the request has more than {limit} samples (--max-samples-per-request)")
+                raise BodyTooLarge(f"the request has more than {limit} samples (max_samples_per_request)")
             if at + n_samples <= len(batcher.slots) and n_unknown <= len(self._unknown):
                 return
             batcher.reserve(n_samples)
@@ -241,11 +241,11 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         Fault.UNSORTED: "its label names are not sorted",
         Fault.NOT_UTF8: "a label name or value is not valid UTF-8",
         Fault.HISTOGRAM: "native histograms are not stored by this version",
-        Fault.TOO_MANY_LABELS: f"it has more than {config.max_labels_per_series} labels (--max-labels-per-series)",
+        Fault.TOO_MANY_LABELS: f"it has more than {config.max_labels_per_series} labels (max_labels_per_series)",
         Fault.NAME_TOO_LONG: f"a label name has more than {config.max_label_name_bytes} bytes "
-        "(--max-label-name-bytes)",
+        "(max_label_name_bytes)",
         Fault.VALUE_TOO_LONG: f"a label value has more than {config.max_label_value_bytes} bytes "
-        "(--max-label-value-bytes)",
+        "(max_label_value_bytes)",
         Fault.LABELS_TOO_LONG: f"its labels have more than {MAX_HASHED_BYTES} bytes together",
         Fault.ACTIVE_SERIES: f"there are {config.max_active_series} active series already (--max-active-series)",
     }[fault]

@@ -16,6 +16,7 @@ MAX_HASHED_BYTES = 64 * 1024
 HASH_KEY_WORDS = MAX_HASHED_BYTES // 8 + 2
 
 _1 = np.uint64(1)
+_29 = np.uint64(29)
 _32 = np.uint64(32)
 _63 = np.uint64(63)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -33,6 +34,14 @@ def word_at(words, at):
 @device
 def _nh(word, key):
     return ((word + key) & _LOW) * (((word >> _32) + (key >> _32)) & _LOW)
+
+
+@device
+def _mix(value):
+    """Spread the differences of NH sums, which may be in few bits, over all of them; one to one."""
+    value = (value ^ (value >> _32)) * _GOLDEN
+    value = (value ^ (value >> _29)) * _GOLDEN
+    return value ^ (value >> _32)
 
 
 @device
@@ -63,14 +72,14 @@ def hash_bytes(words, hash_key, start, size):
     length = np.uint64(size)
     first += _nh(length, hash_key[0, n_words + 1])
     second += _nh(length, hash_key[1, n_words + 1])
-    return first, second
+    return _mix(first), _mix(second)
 
 
 @device
 def find(index, keys, first, second):
-    """Slot of a key, or -1; and its place in the index, or the empty place where it belongs."""
+    """Slot of a key, or -1; and its place in the index, or the empty place where it belongs. Keys are uniform."""
     mask = len(index) - 1
-    at = np.int64((first * _GOLDEN) >> _32) & mask
+    at = np.int64(first >> _32) & mask
     while True:
         slot = np.int64(index[at])
         if slot < 0 or (keys[slot, 0] == first and keys[slot, 1] == second):
