@@ -218,7 +218,21 @@ class LocalLog:
         if self._unmarked_since_ms is None:
             self._unmarked_since_ms = self._now_ms()
         self._publish(records, ends)
+        self._mark(self._now_ms())
         return None
+
+    def _mark(self, now_ms: int) -> None:
+        """Put a mark into the log if enough bytes or time have gone by since the last one."""
+        if self._unmarked_since_ms is None:
+            return
+        unmarked = self._disk.total_bytes - self._disk.last_mark.total_bytes
+        if unmarked >= self._mark_bytes or now_ms - self._unmarked_since_ms >= self._mark_ms:
+            try:
+                self._disk.add_mark(now_ms)
+            except DiskError as error:
+                self._fail(error)
+                return
+            self._unmarked_since_ms = None
 
     def _publish(self, records: list[LogRecord], ends: list[int]) -> None:
         """Let readers see durable records, and keep them in memory as far as there is room."""
@@ -261,12 +275,8 @@ class LocalLog:
 
     def _maintain(self) -> None:
         now_ms = self._now_ms()
+        self._mark(now_ms)
         try:
-            if self._unmarked_since_ms is not None:
-                unmarked = self._disk.total_bytes - self._disk.last_mark.total_bytes
-                if unmarked >= self._mark_bytes or now_ms - self._unmarked_since_ms >= self._mark_ms:
-                    self._disk.add_mark(now_ms)
-                    self._unmarked_since_ms = None
             self._retain(now_ms)
         except DiskError as error:
             self._fail(error)
