@@ -15,12 +15,13 @@ from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
 from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
-from query.engine.engine import QueryCancelled, QueryResult, QueryTimeout
+from query.engine.budget import QueryCancelled, QueryTimeout
+from query.engine.engine import QueryResult
 from query.engine.values import EvalError, RangeVector, Vector
 from query.json_result import encode_data, encode_result
 from query.metrics import QUERIES
 from query.params import BadParameter, Parameters, unescape_label_name
-from query.promql.parser import ParseError
+from query.promql.errors import ParseError
 from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20

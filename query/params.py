@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 
 from common.errors import CallerError
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher
-from query.promql.ast import VectorSelector
-from query.promql.parser import ParseError, parse
+from query.promql.errors import ParseError
+from query.promql.parser import parse_selector
+from query.promql.selector_parser import has_non_empty_matcher
 
 _DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
 _UNIT_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
@@ -98,12 +99,12 @@ class Parameters:
         sets = []
         for text in self.all("match[]"):
             try:
-                expr = parse(text)
+                matchers = parse_selector(text)
             except ParseError as error:
                 raise BadParameter("match[]", str(error)) from None
-            if not isinstance(expr, VectorSelector) or expr.offset != 0 or expr.at is not None:
-                raise BadParameter("match[]", f"{text!r} is not a series selector")
-            sets.append(expr.matchers)
+            if not has_non_empty_matcher(matchers):
+                raise BadParameter("match[]", "match[] must contain at least one non-empty matcher")
+            sets.append(matchers)
         return sets
 
 

@@ -31,7 +31,7 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[Any]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -44,7 +44,7 @@ class _Duration(click.ParamType):
         return sum(int(number) * _DURATION_UNITS_MS[unit] for number, unit in parts)
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[Any]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -56,7 +56,7 @@ class _Size(click.ParamType):
         return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
 
 
-class _Address(click.ParamType):
+class _Address(click.ParamType[Any]):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
