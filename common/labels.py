@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -67,7 +68,7 @@ class StringPool:
 
     A pool only grows; codes stay valid for its lifetime. A storage node keeps one pool for all its series
     (positive codes). `fork()` gives a query a pool of its own on top, whose new strings get negative codes and go
-    away with the query. One thread adds to a pool; any may read it.
+    away with the query. Any thread may read a pool and add to it.
     """
 
     def __init__(self, base: StringPool | None = None) -> None:
@@ -75,6 +76,7 @@ class StringPool:
         self._strings: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
         self._bytes: StringBytes | None = None
+        self._adding = threading.Lock()
 
     def fork(self) -> StringPool:
         assert self._base is None
@@ -96,12 +98,16 @@ class StringPool:
     def intern(self, text: str) -> int:
         """Code of the string, which is added if it is new."""
         code = self.find(text)
-        if code is None:
-            code = len(self._strings) if self._base is None else -len(self._strings)
-            # The string first: a reader that learns the code must find its string.
-            self._strings.append(text)
-            self._codes[text] = code
-        return code
+        if code is not None:
+            return code
+        with self._adding:
+            code = self.find(text)
+            if code is None:
+                code = len(self._strings) if self._base is None else -len(self._strings)
+                # The string first: a reader that learns the code must find its string.
+                self._strings.append(text)
+                self._codes[text] = code
+            return code
 
     def intern_labels(
         self,
@@ -115,17 +121,26 @@ class StringPool:
         rows: int64 (n,), the label sets wanted; set i is `data[offsets[i]:offsets[i + 1]]`, canonical and checked.
         counts: int64 (n,), number of labels of each. Returns int32 (sum(counts), 2).
         """
-        known = self.utf8()
-        first = len(known)
-        codes = known.add(rows, offsets, data, counts)
-        texts = known.texts(first)
-        # The strings first: a reader that learns a code must find its string.
-        self._strings.extend(texts)
-        self._codes.update(zip(texts, range(first, first + len(texts)), strict=True))
-        return codes
+        with self._adding:
+            known = self._synced()
+            first = len(known)
+            codes = known.add(rows, offsets, data, counts)
+            texts = known.texts(first)
+            # The strings first: a reader that learns a code must find its string.
+            self._strings.extend(texts)
+            self._codes.update(zip(texts, range(first, first + len(texts)), strict=True))
+            return codes
 
-    def utf8(self) -> StringBytes:
-        """The strings of the pool as bytes; for the thread that adds to it."""
+    def utf8(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Ends (int64) and bytes (uint8) of the strings: string i is `data[ends[i - 1]:ends[i]]`, for i from 1.
+
+        Holds every code that was known before the call; what is added later does not change it.
+        """
+        with self._adding:
+            known = self._synced()
+            return known.ends, known.arena
+
+    def _synced(self) -> StringBytes:
         assert self._base is None
         if self._bytes is None:
             self._bytes = StringBytes()

@@ -35,8 +35,8 @@ LOAD_BLOCKS = 64
 class SeriesIndex:
     """Series of one partition, numbered from 0 in order of arrival (sno, uint32).
 
-    Every method may be called from any thread; a lock makes them one after another. Those that add series also add
-    to the pool, which all partitions of a node share: call them from the one thread that does so.
+    Every method may be called from any thread; a lock makes them one after another. One thread adds series and
+    writes changes; all partitions of a node share the pool.
     """
 
     def __init__(self, partition: int, pool: StringPool, disk: IndexDisk) -> None:

@@ -197,13 +197,13 @@ class SeriesLabels:
 
     def encode(self, first: int, last: int) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
         """Lengths and bytes of the canonical label sets of the series [first, last)."""
-        strings = self.pool.utf8()
+        ends, arena = self.pool.utf8()
         lengths = np.zeros(last - first, dtype=np.uint32)
         out = np.empty(256 * (last - first), dtype=np.uint8)
         while True:
             n_bytes = kernels.encode_labels(
                 self._starts.data[first:last], self._counts.data[first:last], self._entries.data,
-                self.names.data, self.values.data, strings.ends, strings.arena, lengths, out,
+                self.names.data, self.values.data, ends, arena, lengths, out,
             )  # fmt: skip
             if n_bytes <= len(out):
                 return lengths, out[:n_bytes]

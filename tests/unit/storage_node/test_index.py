@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from bench.bench_index import bench
 from common.errors import CallerError, CorruptError
 from common.labels import StringPool, canonical_labels, series_id
 from common.store import Matcher, MatchOp
@@ -362,6 +364,23 @@ def test_partitions_share_a_pool() -> None:
     assert second.table(every[:100]).column("pod").tolist() == in_first
 
 
+def test_threads_may_add_to_one_pool_at_the_same_time() -> None:
+    pool, sets = StringPool(), many(3000)
+    indexes = [SeriesIndex(partition, pool, DictDisk()) for partition in range(3)]
+
+    def fill(index: SeriesIndex) -> None:
+        for first in range(0, 3000, 50):
+            register(index, *sets[first : first + 50])
+            pool.intern(f"by hand {first // 200}")
+            index.write_changes(lambda key, value: None)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(fill, indexes))
+    every = np.arange(3000, dtype=np.uint32)
+    assert all(list(index.table(every)) == sets for index in indexes)
+    assert [pool.find(pool[code]) for code in range(len(pool))] == list(range(len(pool)))
+
+
 def test_a_cache_keeps_to_its_limit() -> None:
     cache: ByteLru[int, str] = ByteLru(100)
     for key in range(5):
@@ -373,6 +392,10 @@ def test_a_cache_keeps_to_its_limit() -> None:
     assert len(cache) == 3
     cache.put(0, "larger", 60)
     assert [key for key in range(5) if key in cache] == [0, 4]
+
+
+def test_the_bench_selects_the_same_as_ever() -> None:
+    assert bench(2_000) == "ced5cfa13a050421"
 
 
 def test_the_kernels_are_plain_python_too() -> None:
