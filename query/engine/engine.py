@@ -138,7 +138,7 @@ class Engine:
         deadline_s = time.monotonic() + min(timeout_s or config.timeout_s, config.timeout_s)
         budget = Budget(config.max_samples, deadline_s, cancelled)
         annotations = Annotations(query)
-        frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms)
+        frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         sources = Sources(self._store, budget, lookback_ms, config.default_subquery_step_ms)
         sources.plan(expr, frame)
         pool = sources.fetch()

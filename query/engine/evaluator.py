@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,15 @@ _READS_THE_CLOCK = frozenset(
     )
 )
 """Functions whose result depends on the step even if their arguments do not."""
+
+
+_ABOUT_THE_QUERY: dict[str, Callable[[Frame], int]] = {
+    "start": lambda frame: frame.query_start_ms,
+    "end": lambda frame: frame.query_end_ms,
+    "range": lambda frame: frame.query_end_ms - frame.query_start_ms,
+    "step": lambda frame: frame.query_step_ms,
+}
+"""Functions whose result, in ms here, is the same in all subqueries."""
 
 
 class Evaluator:
@@ -154,6 +164,8 @@ class Evaluator:
             if isinstance(selector, VectorSelector):
                 times = self._sources.instant(selector, frame, times=True)
                 return replace(times, drop_name=np.ones_like(times.drop_name))
+        if expr.function in _ABOUT_THE_QUERY:
+            return Scalar(np.full(len(frame.steps), _ABOUT_THE_QUERY[expr.function](frame) / 1000.0))
         function = FUNCTIONS.get(expr.function)
         if function is None:
             raise EvalError(f"function {expr.function} is not supported")
@@ -166,13 +178,23 @@ class Evaluator:
         if value.labels.pool is not self._pool:
             value = replace(value, labels=adopt(value.labels, self._pool))
         # A function that changes labels may have made equal ones.
-        return merge_rows(value)
+        return merge_rows(_writeable(value))
 
 
 def _unwrap(expr: Expr) -> Expr:
     while isinstance(expr, Paren):
         expr = expr.expr
     return expr
+
+
+def _writeable(vector: Vector) -> Vector:
+    """Kernels take writeable arrays only, whether they write or not; a broadcast is not one."""
+    values, present = vector.values, vector.present
+    if values.flags.writeable and present.flags.writeable:
+        return vector
+    return replace(
+        vector, values=np.require(values, requirements="CW"), present=np.require(present, requirements="CW")
+    )
 
 
 def _nothing(pool: StringPool) -> Vector:

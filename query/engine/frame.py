@@ -17,13 +17,14 @@ _FARTHEST_MS = 1 << 61
 class Frame:
     """steps: int64 (n_steps,), Unix ms, ascending by step_ms.
 
-    query_start_ms, query_end_ms: of the whole query, whatever subquery this frame belongs to.
+    query_start_ms, query_end_ms, query_step_ms: of the whole query, whatever subquery this frame belongs to.
     """
 
     steps: NDArray[np.int64]
     step_ms: int
     query_start_ms: int
     query_end_ms: int
+    query_step_ms: int
 
     def first(self) -> Frame:
         """The first step alone, for what is the same at all steps."""
