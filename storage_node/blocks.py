@@ -73,7 +73,7 @@ def encode_blocks(
     n_samples = int(lengths.sum())
     # The worst case: a vector takes at most 10 bytes a value and 64; a line of the header 80.
     room = target_bytes + 10 * longest + 64 * (longest // MAX_CHUNK_SAMPLES + 2)
-    out = np.empty(20 * n_samples + 208 * n_chunks + 256 * n_rows, np.uint8)
+    out = np.empty(20 * n_samples + 208 * n_chunks + 320 * n_rows, np.uint8)
     starts, first_rows = np.empty(n_rows + 1, np.int64), np.empty(n_rows + 1, np.int64)
     min_times, max_times = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     bits = np.ascontiguousarray(value_bits, np.uint64)
@@ -157,8 +157,9 @@ def decode_samples(
 ) -> None:
     """Append the samples of the wanted series in the closed range [min_time, max_time] at cursor[row].
 
-    The cursor (int64 (n_rows,)) moves on behind what was written to `timestamps` (int64) and `value_bits` (uint64);
-    blocks are taken in the order given. Raises CorruptError, and ValueError where the outputs end too early.
+    The cursor (int64 (n_rows,)) moves on behind what was written to `timestamps` (int64) and `value_bits`
+    (uint64); blocks are taken in the order given. Raises CorruptError, and ValueError where the outputs end
+    too early.
     """
     data, starts = _join(blocks)
     if len(timestamps) != len(value_bits):

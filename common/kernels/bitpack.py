@@ -80,6 +80,12 @@ def put_varint(out, position, value):
 
 
 @device
+def varint_size(value):
+    """Bytes of a varint; at most one too many."""
+    return max((bit_length(value) + 6) // 7, 1) if value >= 0 else 10
+
+
+@device
 def get_varint(data, position, end):
     """(value, position after it); the position is -1 if the varint does not end before `end`."""
     value = np.int64(0)
@@ -117,7 +123,9 @@ def pack(values, count, width, out, position):
         n_whole = n_held >> 3
         position += n_whole
         # In two steps, as a shift by all 64 bits is none at all.
-        held = ((held >> (4 * n_whole)) & ((1 << (64 - 4 * n_whole)) - 1)) >> (4 * n_whole) if n_whole > 0 else held
+        held = (
+            ((held >> (4 * n_whole)) & ((1 << (64 - 4 * n_whole)) - 1)) >> (4 * n_whole) if n_whole > 0 else held
+        )
         n_held &= 7
     return position + (n_held > 0)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.chunk import GROUP, N_SCRATCH, get_values, get_vector, put_specials, put_vector, scale
+from common.kernels.chunk import get_values, put_specials, scale
 from common.kernels.jit import device, kernel
+from common.kernels.vector import GROUP, N_SCRATCH, get_vector, put_vector
 
 VERSION = 1
 HEAD = 5  # version u8, n_chunks u16, n_clocks u16
@@ -73,7 +74,7 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
     """Pack the chunks of rows into blocks; returns the number of blocks.
 
     bits, floats: two views of the values. room: what the chunks of one block can take. starts, first_rows:
-    (n_rows + 1,). A row longer than a chunk may be becomes several chunks of one block.
+    (n_rows + 1,). A row longer than a chunk may be becomes several chunks, all in one block.
     """
     scratch = np.empty((N_SCRATCH, MAX_CHUNK_SAMPLES + GROUP), np.int64)
     integers = np.empty(MAX_CHUNK_SAMPLES, np.int64)
@@ -132,7 +133,7 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
 
 @device
 def _get_header(data, start, end, columns):
-    """Read a block's columns; returns (n_chunks, n_clocks, position of the first clock), n_chunks < 0 if corrupt."""
+    """Read a block's columns; (n_chunks, n_clocks, position of the first clock), n_chunks < 0 if corrupt."""
     bad = np.int64(CORRUPT), np.int64(0), np.int64(0)
     if end - start < HEAD or data[start] != VERSION:
         return bad
@@ -222,9 +223,9 @@ def _first_not_before(arena, at, n, first, time):
     "int64(uint8[::1], int64[::1], int32[::1], int64, int64, int64[::1], int64[::1], int64[::1], float64[::1])"
 )
 def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bits, floats):
-    """Append the samples of [min_time, max_time] of the wanted series at cursor[row]; returns OK, CORRUPT or NO_ROOM.
+    """Append the samples of [min_time, max_time] of the wanted series at cursor[row].
 
-    bits, floats: two views of the output of values.
+    Returns OK, CORRUPT or NO_ROOM. bits, floats: two views of the output of values.
     """
     columns = np.empty((N_COLUMNS, MAX_CHUNKS), np.int64)
     clock_at = np.empty(MAX_CHUNKS, np.int64)
@@ -312,7 +313,7 @@ def _merge_runs(timestamps, bits, start, n, times, values):
 
 @kernel("int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64)")
 def finish(row_starts, cursor, timestamps, bits, offsets, longest):
-    """Sort and compact in place the rows filled at row_starts[i] : cursor[i]; returns the number of samples left."""
+    """Sort and compact in place the rows filled at row_starts[i] : cursor[i]; returns the samples left."""
     times = np.empty(longest, np.int64)
     values = np.empty(longest, np.int64)
     written = 0
