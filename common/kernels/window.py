@@ -116,3 +116,91 @@ def difference_over_windows(op, offsets, timestamps, values, ends, range_ms, ran
                 out[row, step] = values[last] - values[last - 1]
             else:
                 out[row, step] = n_events - first_event
+
+
+@device
+def interpolated(timestamps, values, at, time_ms, counter):
+    """Value at a time between the samples `at` and `at + 1`; a counter that was reset between starts from zero."""
+    before, after = values[at], values[at + 1]
+    if counter and is_reset(before, after):
+        before = 0.0
+    share_ms = float(time_ms - timestamps[at])
+    return before + (after - before) * share_ms / float(timestamps[at + 1] - timestamps[at])
+
+
+@device
+def extended_difference(counter, smoothed, timestamps, values, first, last, begin, end):
+    """Difference between the values at the window's edges, with the resets in between.
+
+    first, last: samples at or beyond the edges, where there are such.
+    """
+    left, right = values[first], values[last]
+    if smoothed and timestamps[first] < begin:
+        left = interpolated(timestamps, values, first, begin, counter)
+    if smoothed and last > 0 and timestamps[last] > end:
+        right = interpolated(timestamps, values, last - 1, end, counter)
+    difference = right - left
+    if counter:
+        # Resets at the edges are in the edges' values already.
+        if timestamps[first] <= begin:
+            first += 1
+        if timestamps[last] >= end:
+            last -= 1
+        correction = 0.0
+        previous = left
+        for i in range(first, last + 1):
+            if is_reset(previous, values[i]):
+                correction += previous
+            previous = values[i]
+        if is_reset(previous, right):
+            correction += previous
+        difference += correction
+    return difference
+
+
+@kernel(
+    "void(int64, int64, int64[::1], int64[::1], float64[::1], int64[::1], int64, int64, float64, float64[:, ::1],"
+    " boolean[:, ::1])"
+)
+def extended_over_windows(
+    op, mode, offsets, timestamps, values, ends, range_ms, lookback_ms, range_s, out, present
+):
+    """Fill `out` and `present` like difference_over_windows, without extrapolation.
+
+    mode ANCHORED (RATE, INCREASE, DELTA, RESETS, CHANGES): a window begins with the last sample at or before its
+    left edge, if that is less than lookback_ms before it. mode SMOOTHED (RATE, INCREASE, DELTA): the values at
+    both edges are interpolated, with samples up to lookback_ms outside.
+    """
+    smoothed = mode == SMOOTHED
+    after_ms = lookback_ms if smoothed else 0
+    for row in range(out.shape[0]):
+        stop = offsets[row + 1]
+        low = inside = at_end = high = offsets[row]
+        for step in range(ends.shape[0]):
+            end = ends[step]
+            begin = end - range_ms
+            while high < stop and timestamps[high] <= end + after_ms:
+                high += 1
+            while low < high and timestamps[low] <= begin - lookback_ms:
+                low += 1
+            while inside < high and timestamps[inside] <= begin:
+                inside += 1
+            while at_end < high and timestamps[at_end] < end:
+                at_end += 1
+            first = max(low, inside - 1)
+            last = min(at_end, high - 1) if smoothed else high - 1
+            present[row, step] = inside < high and not (smoothed and timestamps[first] > end)
+            out[row, step] = 0.0
+            if not present[row, step]:
+                continue
+            if op <= DELTA:
+                difference = extended_difference(
+                    op != DELTA, smoothed, timestamps, values, first, last, begin, end
+                )
+                out[row, step] = difference / range_s if op == RATE else difference
+            else:
+                count = 0
+                for i in range(first + 1, high):
+                    before, after = values[i - 1], values[i]
+                    count += is_change(before, after) if op == CHANGES else is_reset(before, after)
+                out[row, step] = count

@@ -59,6 +59,42 @@ def rate(samples: Samples, end_ms: int, range_ms: int) -> float | None:
     return None if total is None else total / (range_ms / 1000)
 
 
+def value_at(samples: Samples, time_ms: int, *, counter: bool) -> float:
+    """By interpolation; the nearest value outside the samples."""
+    before = [sample for sample in samples if sample[0] <= time_ms]
+    after = [sample for sample in samples if sample[0] >= time_ms]
+    if not before or not after:
+        return (before or after)[-1 if before else 0][1]
+    (time_0, value_0), (time_1, value_1) = before[-1], after[0]
+    if time_0 == time_1:
+        return value_0
+    if counter and value_1 < value_0:
+        value_0 = 0.0
+    return value_0 + (value_1 - value_0) * (time_ms - time_0) / (time_1 - time_0)
+
+
+def _with_resets(values: Sequence[float]) -> float:
+    return values[-1] - values[0] + sum(a for a, b in pairwise(values) if b < a)
+
+
+def anchored_increase(samples: Samples, end_ms: int, range_ms: int, lookback_ms: int) -> float | None:
+    """From the last sample at or before the left edge to the last one in the window."""
+    inside = window(samples, end_ms, range_ms)
+    anchor = window(samples, end_ms - range_ms, lookback_ms)[-1:]
+    return _with_resets([value for _, value in anchor + inside]) if inside else None
+
+
+def smoothed_increase(samples: Samples, end_ms: int, range_ms: int, lookback_ms: int) -> float | None:
+    """Between the interpolated values at the edges; a series that starts or ends within is not extended."""
+    seen = window(samples, end_ms + lookback_ms, range_ms + 2 * lookback_ms)
+    begin_ms = end_ms - range_ms
+    if not seen or seen[-1][0] <= begin_ms or seen[0][0] > end_ms:
+        return None
+    between = [value for time, value in seen if begin_ms < time < end_ms]
+    edges = [value_at(seen, time, counter=True) for time in (begin_ms, end_ms)]
+    return _with_resets([edges[0], *between, edges[1]])
+
+
 def irate(samples: Samples, end_ms: int, range_ms: int) -> float | None:
     inside = window(samples, end_ms, range_ms)[-2:]
     if len(inside) < 2:

@@ -6,14 +6,16 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from query.promql.ast import MatrixSelector, VectorSelector
 from tests.oracles import functions as oracle
-from tests.unit.query.functions.build import cells, context, range_vector, run, vector
+from tests.unit.query.functions.build import call, cells, context, range_vector, run, vector
 
 SETTINGS = settings(deadline=None, max_examples=40)
 
@@ -67,6 +69,20 @@ def test_differences_agree_with_the_documented_rules(name, data):
     for samples, row in zip((a, b), result, strict=True):
         for end, actual in zip(ends, row, strict=True):
             agree(oracle.DIFFERENCES[name](samples, end, range_ms), actual)
+
+
+@pytest.mark.parametrize("mode", ["anchored", "smoothed"])
+@SETTINGS
+@given(samples=series(finite), where=windows())
+def test_extended_windows_end_at_their_edges(mode, samples, where):
+    ends, range_ms = where
+    selector = MatrixSelector(VectorSelector("x", (), extended=mode), range_ms)
+    argument = range_vector([({}, samples)], ends, range_ms)
+    at = replace(context(ends), lookback_ms=2000)
+    (row,) = cells(run("increase", argument, at=at, written=call("increase", selector)))
+    expected = oracle.anchored_increase if mode == "anchored" else oracle.smoothed_increase
+    for end, actual in zip(ends, row, strict=True):
+        agree(expected(samples, end, range_ms, 2000), actual, scale_of(samples))
 
 
 @pytest.mark.parametrize("name", sorted(oracle.STATISTICS))

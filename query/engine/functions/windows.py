@@ -12,13 +12,14 @@ from common.kernels import window
 from query.engine.functions.gonumbers import format_f, format_g
 from query.engine.functions.registry import (
     Function,
+    argument,
     metric_names,
     range_of,
     scalar_of,
     span_of,
 )
 from query.engine.values import Context, EvalError, RangeVector, Value, Vector
-from query.promql.ast import Call, Span
+from query.promql.ast import Call, MatrixSelector, Span
 from query.promql.quoting import quote
 
 _COUNTER_ENDINGS = ("_total", "_sum", "_count", "_bucket")
@@ -40,17 +41,14 @@ def _difference(op: int, context: Context, args: tuple[Value, ...], call: Call) 
     samples = range_of(args[0])
     values, present = _room(samples)
     range_s = samples.range_ms // 1000 + samples.range_ms % 1000 * 1_000_000 / 1e9
-    window.difference_over_windows(
-        op,
-        samples.offsets,
-        samples.timestamps,
-        samples.values,
-        samples.ends,
-        samples.range_ms,
-        range_s,
-        values,
-        present,
-    )
+    columns = (samples.offsets, samples.timestamps, samples.values, samples.ends, samples.range_ms)
+    selector = argument(call, 0)
+    extended = selector.selector.extended if isinstance(selector, MatrixSelector) else None
+    if extended is None:
+        window.difference_over_windows(op, *columns, range_s, values, present)
+    else:
+        mode = window.SMOOTHED if extended == "smoothed" else window.ANCHORED
+        window.extended_over_windows(op, mode, *columns, context.lookback_ms, range_s, values, present)
     if op in (window.RATE, window.INCREASE):
         _suspect_gauges(context, samples, present, span_of(call, 0))
     return _nameless(samples, values, present)
