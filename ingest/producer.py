@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -20,7 +20,7 @@ from common.log.base import Log
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
-from ingest.errors import DeliveryFailed, InvalidLabels
+from ingest.errors import DeliveryFailed, InvalidLabels, QueueFull
 from ingest.ingestor import unix_ms
 from ingest.metrics import IngestMetrics, process_metrics
 
@@ -59,9 +59,7 @@ class Producer:
         metrics: IngestMetrics | None = None,
     ) -> None:
         config = config if config is not None else IngestConfig()
-        self._config = replace(
-            config, max_queued_bytes=max(config.max_queued_bytes, _PIECE_SAMPLES * _SAMPLE_BYTES)
-        )
+        self._config = config
         self._timeout_s = timeout_s
         # Handles are slots, so series are never forgotten.
         batcher = Batcher(log.partitions, config.max_active_series, round(config.redeclare_s * 1000), None)
@@ -79,7 +77,7 @@ class Producer:
 
         Raises:
             InvalidLabels: a label set breaks a rule or a limit; shows it. No series is added.
-            RetryableError: the log is so slow that the request could not be queued or answered in time.
+            QueueFull: the log is so slow that there was no turn for this within the producer's `timeout_s`.
         """
         encoded = [self._encode(labels) for labels in label_sets]
         joined = b"".join(map(xxhash.xxh3_128_digest, encoded))
@@ -90,11 +88,14 @@ class Producer:
             return _Taken(0, slots.astype(np.uint32) if (slots >= 0).all() else None)
 
         future = self._committer.offer(take, 0, wait_s=self._timeout_s)
-        slots = future.result(self._timeout_s).slots
+        try:
+            slots = future.result(self._timeout_s).slots
+        except TimeoutError:
+            raise QueueFull("the log is slow; series were not numbered in time") from None
         if slots is None:
             raise InvalidLabels(f"there are {self._config.max_active_series} series already (max_active_series)")
         with self._settled:
-            self._n_series = max(self._n_series, int(slots.max(initial=-1)) + 1)
+            self._n_series = max(self._n_series, int(slots.max()) + 1 if len(slots) else 0)
         return slots
 
     def write(self, series: ArrayLike, timestamps_ms: ArrayLike, values: ArrayLike) -> None:

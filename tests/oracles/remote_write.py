@@ -1,4 +1,4 @@
-"""Remote write 1.0, slowly: an encoder of requests and a parser that follows the protobuf encoding word by word."""
+"""Remote write 1.0, slowly: an encoder of requests, and a parser that takes the encoding one field at a time."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _raw_fields(data: bytes):
 
 def _content(data: bytes, at: int, tag: int):
     number, wire_type = tag >> 3, tag & 7
-    if not 1 <= number or tag > 0xFFFFFFFF:
+    if not number >= 1 or tag > 0xFFFFFFFF:
         raise NotAMessage
     if wire_type == 0:
         return _varint(data, at)
@@ -182,7 +182,8 @@ def sample_field(timestamp: int, bits: int) -> bytes:
 def series_field(labels: Sequence[tuple[bytes, bytes]], samples: Sequence[tuple[int, int]]) -> bytes:
     """A TimeSeries as Prometheus writes it: labels, then samples; zeros are left out."""
     return delimited(
-        1, b"".join(label_field(*label) for label in labels) + b"".join(sample_field(*sample) for sample in samples)
+        1,
+        b"".join(label_field(*label) for label in labels) + b"".join(sample_field(*sample) for sample in samples),
     )
 
 

@@ -108,7 +108,7 @@ def test_a_series_is_declared_in_every_record_until_one_is_acknowledged(make: Ma
     futures = []
     for time_ms in range(3):
         futures.append(ingestor.submit(body((UP, [(time_ms, 1.0)]))))
-        wait_until(lambda: len(log._held) == len(futures))  # noqa: B023
+        wait_until(lambda: len(log._held) == len(futures))
     assert not any(future.done() for future in futures)
     log.release()
     for future in futures:
@@ -355,9 +355,13 @@ def test_a_full_queue_refuses_and_recovers(make: Make, log: MemoryLog) -> None:
     data = body((UP, [(1, 1.0)]))
     taken = [ingestor.submit(data)]
     wait_until(lambda: len(log._held) == 1)
-    with pytest.raises(QueueFull):
-        for _ in range(20):
+
+    def submit_on() -> None:
+        while len(taken) < 20:
             taken.append(ingestor.submit(data))
+
+    with pytest.raises(QueueFull):
+        submit_on()
     assert 5 <= len(taken) - 1 <= 6
     log.release()
     for future in taken:
