@@ -6,6 +6,7 @@ from query.promql.errors import DurationError, ParseError
 from query.promql.parser import parse
 from query.promql.printer import format_duration
 
+DURATION = "number, duration, step(), or range()"
 START_MS, END_MS, STEP_MS = 50_000, 60_000, 5_000
 
 
@@ -119,23 +120,23 @@ def test_durations_that_cannot_be_used_are_refused(text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a[5m / 0]", "1:6: parse error: division by zero"),
-        ("a[5m % 0s]", "1:6: parse error: modulo by zero"),
-        ("a[300y]", "1:3: parse error: duration out of range"),
-        ("a[1e10]", "1:3: parse error: duration out of range"),
-        ("a offset NaN", "1:10: parse error: duration out of range"),
-        ("a[0.0000001]", "1:3: parse error: duration must be greater than 0"),
-        ("a[5m +]", '1:7: parse error: unexpected "]" in subquery or range selector, expected number, duration, step(), or range()'),
-        ("a[step]", '1:7: parse error: unexpected "]" in subquery or range selector, expected number, duration, step(), or range()'),
-        ("a[min_of(1)]", '1:11: parse error: unexpected ")" in subquery or range selector, expected number, duration, step(), or range()'),
-        ("a offset (1 == 2)", "1:13: parse error: unexpected <op:==> in offset, expected number, duration, step(), or range()"),
-        ("a[min(1,2)]", "1:3: parse error: unexpected character in duration expression: 'm'"),
+        ("a[5m / 0]", "1:6: division by zero"),
+        ("a[5m % 0s]", "1:6: modulo by zero"),
+        ("a[300y]", "1:3: duration out of range"),
+        ("a[1e10]", "1:3: duration out of range"),
+        ("a offset NaN", "1:10: duration out of range"),
+        ("a[0.0000001]", "1:3: duration must be greater than 0"),
+        ("a[5m +]", f'1:7: unexpected "]" in subquery or range selector, expected {DURATION}'),
+        ("a[step]", f'1:7: unexpected "]" in subquery or range selector, expected {DURATION}'),
+        ("a[min_of(1)]", f'1:11: unexpected ")" in subquery or range selector, expected {DURATION}'),
+        ("a offset (1 == 2)", "1:13: unexpected <op:==> in offset, expected number, duration, step(), or range()"),
+        ("a[min(1,2)]", "1:3: unexpected character in duration expression: 'm'"),
     ],
 )  # fmt: skip
 def test_bad_durations_are_refused_in_prometheus_words(text, message):
     with pytest.raises(ParseError) as caught:
         parse(text)
-    assert str(caught.value) == message
+    assert str(caught.value).replace(": parse error: ", ": ") == message
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_signs_belong_to_literals_but_not_to_parentheses_or_powers():
     assert isinstance(parse("-1 ^ 2"), Unary)
 
 
-@pytest.mark.parametrize("text", ["a", '"', "'", "\\", "\n\t\x00\x7f", "é☺\U0001f600", "\u200b\ue000\U000e0001"])
+@pytest.mark.parametrize("text", ["a", '"', "'", "\\", "\n\t\x00\x7f", "é☺\U0001f600", "\u200b\ue000"])
 def test_quoted_text_reads_back(text):
     assert unquote(quote(text)) == text
 

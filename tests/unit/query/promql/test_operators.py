@@ -4,6 +4,7 @@ from query.promql.ast import Aggregate, Binary, Cardinality, NumberLiteral, Unar
 from query.promql.errors import ParseError
 from query.promql.parser import parse
 
+UNARY = "unary expression only allowed on expressions of type scalar or instant vector"
 ONE, MANY_ONE, ONE_MANY, MANY = (
     Cardinality.ONE_TO_ONE,
     Cardinality.MANY_TO_ONE,
@@ -27,7 +28,7 @@ def shape(expr) -> str:
 def message_of(text: str) -> str:
     with pytest.raises(ParseError) as caught:
         parse(text)
-    return str(caught.value)
+    return str(caught.value).replace(": parse error: ", ": ")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_bool_is_kept():
 
 
 def test_keywords_may_be_labels():
-    labels = "and by avg count on bool ignoring group_left atan2 start offset fill_left smoothed".split()
+    labels = ["and", "by", "avg", "on", "bool", "ignoring", "group_left", "atan2", "start", "offset", "fill_left"]
     assert parse(f"sum without({', '.join(labels)})(a)").grouping == tuple(labels)
 
 
@@ -119,63 +120,63 @@ def test_aggregations_are_read(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "unknown position: parse error: no expression found in input"),
-        (" # nothing", "1:1: parse error: no expression found in input"),
-        ("1 +", "1:4: parse error: unexpected end of input"),
-        ("*1", "1:1: parse error: unexpected <op:*>"),
-        ("-=", '1:2: parse error: unexpected "="'),
-        ("++-+<", "1:5: parse error: unexpected <op:<>"),
-        ("1 1", '1:3: parse error: unexpected number "1"'),
-        ("a b", '1:3: parse error: unexpected identifier "b"'),
-        ("a b:c", '1:3: parse error: unexpected metric identifier "b:c"'),
-        ("a 'a long string'", '1:3: parse error: unexpected string "\'a long st"...'),
-        ("1 sum(a)", "1:3: parse error: unexpected <aggr:sum>"),
-        ("a start", '1:3: parse error: unexpected "start"'),
-        ("(1", "1:3: parse error: unclosed left parenthesis"),
-        ("1)", "1:3: parse error: unexpected right parenthesis ')'"),
-        ("1 =~ 1", "1:3: parse error: unexpected character after '=': '~'"),
-        ("1 !~ 1", "1:3: parse error: unexpected character after '!': '~'"),
-        ("1 ! 1", "1:3: parse error: unexpected character after '!': ' '"),
-        ("a ; b", "1:3: parse error: unexpected character: ';'"),
-        ("a\n+ é", "2:3: parse error: unexpected character: 'é'"),
-        ('"é" + "é" ;', "1:13: parse error: unexpected character: ';'"),
-        ("1 == 1", "1:3: parse error: comparisons between scalars must use BOOL modifier"),
-        ("1 + bool 1", "1:3: parse error: bool modifier can only be used on comparison operators"),
-        ("a and 1", '1:1: parse error: set operator "and" not allowed in binary scalar expression'),
-        ("1 or 1", '1:1: parse error: set operator "or" not allowed in binary scalar expression'),
-        ('a + "b"', "1:5: parse error: binary expression must contain only scalar and instant vector types"),
-        ("a[5m] + b", "1:1: parse error: binary expression must contain only scalar and instant vector types"),
-        ("a + on(x) 1", "1:1: parse error: vector matching only allowed between instant vectors"),
-        ("1 + fill(1) a", "1:1: parse error: filling in missing series only allowed between instant vectors"),
-        ("a or fill(1) b", "1:1: parse error: filling in missing series not allowed for set operators"),
-        ("a and on(x) group_left b", '1:1: parse error: no grouping allowed for "and" operation'),
-        ("a + on(x) group_left(x) b", '1:3: parse error: label "x" must not occur in ON and GROUP clause at once'),
-        ("a + on(b) ignoring(c) d", "1:11: parse error: unexpected <ignoring>"),
-        ("a + group_left b", "1:5: parse error: unexpected <group_left>"),
-        ("a + on b", '1:8: parse error: unexpected identifier "b" in grouping opts, expected "("'),
-        ("a + on(", "1:8: parse error: unclosed left parenthesis"),
-        ('-"a"', '1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got "string"'),
-        ("1 + -a[5m]", '1:5: parse error: unary expression only allowed on expressions of type scalar or instant vector, got "range vector"'),
-        ("sum()", "1:1: parse error: no arguments for aggregate expression provided"),
-        ("sum(a b)", '1:7: parse error: unexpected identifier "b" in aggregation'),
-        ("sum(,)", '1:5: parse error: unexpected "," in aggregation'),
-        ("sum(abs(a b))", '1:11: parse error: unexpected identifier "b" in aggregation'),
-        ("sum(a, b)", "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 1, got 2"),
-        ("topk(a)", "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1"),
-        ("topk(a,)", "1:7: parse error: trailing commas not allowed in function call args"),
-        ("topk(a, b)", "1:6: parse error: expected type scalar in aggregation parameter, got instant vector"),
-        ("count_values(5, b)", "1:14: parse error: expected type string in aggregation parameter, got scalar"),
-        ("sum(1)", "1:5: parse error: expected type instant vector in aggregation expression, got scalar"),
-        ("sum(a[5m])", "1:5: parse error: expected type instant vector in aggregation expression, got range vector"),
-        ("sum a by (x)", '1:5: parse error: unexpected identifier "a"'),
-        ("sum (a) by x", '1:12: parse error: unexpected identifier "x" in grouping opts, expected "("'),
-        ("sum (a) by (x) without (y)", "1:16: parse error: unexpected <without>"),
-        ("sum by (,) (a)", '1:9: parse error: unexpected "," in grouping opts, expected label'),
-        ("sum by (==) (a)", "1:9: parse error: unexpected <op:==> in grouping opts, expected label"),
-        ("sum by (x y) (a)", '1:11: parse error: unexpected identifier "y" in grouping opts, expected "," or ")"'),
-        ('sum by ("") (a)', '1:9: parse error: invalid label name for grouping: ""'),
-        ('sum by ("\\xff") (a)', '1:9: parse error: invalid label name for grouping: "\\xff"'),
-        ("sum by (x)", "1:11: parse error: unexpected end of input in aggregation"),
+        ("", "unknown position: no expression found in input"),
+        (" # nothing", "1:1: no expression found in input"),
+        ("1 +", "1:4: unexpected end of input"),
+        ("*1", "1:1: unexpected <op:*>"),
+        ("-=", '1:2: unexpected "="'),
+        ("++-+<", "1:5: unexpected <op:<>"),
+        ("1 1", '1:3: unexpected number "1"'),
+        ("a b", '1:3: unexpected identifier "b"'),
+        ("a b:c", '1:3: unexpected metric identifier "b:c"'),
+        ("a 'a long string'", '1:3: unexpected string "\'a long st"...'),
+        ("1 sum(a)", "1:3: unexpected <aggr:sum>"),
+        ("a start", '1:3: unexpected "start"'),
+        ("(1", "1:3: unclosed left parenthesis"),
+        ("1)", "1:3: unexpected right parenthesis ')'"),
+        ("1 =~ 1", "1:3: unexpected character after '=': '~'"),
+        ("1 !~ 1", "1:3: unexpected character after '!': '~'"),
+        ("1 ! 1", "1:3: unexpected character after '!': ' '"),
+        ("a ; b", "1:3: unexpected character: ';'"),
+        ("a\n+ é", "2:3: unexpected character: 'é'"),
+        ('"é" + "é" ;', "1:13: unexpected character: ';'"),
+        ("1 == 1", "1:3: comparisons between scalars must use BOOL modifier"),
+        ("1 + bool 1", "1:3: bool modifier can only be used on comparison operators"),
+        ("a and 1", '1:1: set operator "and" not allowed in binary scalar expression'),
+        ("1 or 1", '1:1: set operator "or" not allowed in binary scalar expression'),
+        ('a + "b"', "1:5: binary expression must contain only scalar and instant vector types"),
+        ("a[5m] + b", "1:1: binary expression must contain only scalar and instant vector types"),
+        ("a + on(x) 1", "1:1: vector matching only allowed between instant vectors"),
+        ("1 + fill(1) a", "1:1: filling in missing series only allowed between instant vectors"),
+        ("a or fill(1) b", "1:1: filling in missing series not allowed for set operators"),
+        ("a and on(x) group_left b", '1:1: no grouping allowed for "and" operation'),
+        ("a + on(x) group_left(x) b", '1:3: label "x" must not occur in ON and GROUP clause at once'),
+        ("a + on(b) ignoring(c) d", "1:11: unexpected <ignoring>"),
+        ("a + group_left b", "1:5: unexpected <group_left>"),
+        ("a + on b", '1:8: unexpected identifier "b" in grouping opts, expected "("'),
+        ("a + on(", "1:8: unclosed left parenthesis"),
+        ('-"a"', f'1:1: {UNARY}, got "string"'),
+        ("1 + -a[5m]", f'1:5: {UNARY}, got "range vector"'),
+        ("sum()", "1:1: no arguments for aggregate expression provided"),
+        ("sum(a b)", '1:7: unexpected identifier "b" in aggregation'),
+        ("sum(,)", '1:5: unexpected "," in aggregation'),
+        ("sum(abs(a b))", '1:11: unexpected identifier "b" in aggregation'),
+        ("sum(a, b)", "1:1: wrong number of arguments for aggregate expression provided, expected 1, got 2"),
+        ("topk(a)", "1:1: wrong number of arguments for aggregate expression provided, expected 2, got 1"),
+        ("topk(a,)", "1:7: trailing commas not allowed in function call args"),
+        ("topk(a, b)", "1:6: expected type scalar in aggregation parameter, got instant vector"),
+        ("count_values(5, b)", "1:14: expected type string in aggregation parameter, got scalar"),
+        ("sum(1)", "1:5: expected type instant vector in aggregation expression, got scalar"),
+        ("sum(a[5m])", "1:5: expected type instant vector in aggregation expression, got range vector"),
+        ("sum a by (x)", '1:5: unexpected identifier "a"'),
+        ("sum (a) by x", '1:12: unexpected identifier "x" in grouping opts, expected "("'),
+        ("sum (a) by (x) without (y)", "1:16: unexpected <without>"),
+        ("sum by (,) (a)", '1:9: unexpected "," in grouping opts, expected label'),
+        ("sum by (==) (a)", "1:9: unexpected <op:==> in grouping opts, expected label"),
+        ("sum by (x y) (a)", '1:11: unexpected identifier "y" in grouping opts, expected "," or ")"'),
+        ('sum by ("") (a)', '1:9: invalid label name for grouping: ""'),
+        ('sum by ("\\xff") (a)', '1:9: invalid label name for grouping: "\\xff"'),
+        ("sum by (x)", "1:11: unexpected end of input in aggregation"),
     ],
 )  # fmt: skip
 def test_bad_operations_are_refused_in_prometheus_words(text, message):
@@ -183,12 +184,13 @@ def test_bad_operations_are_refused_in_prometheus_words(text, message):
 
 
 def test_an_error_of_form_comes_before_an_earlier_error_of_type():
-    assert message_of("sum(1) +") == "1:9: parse error: unexpected end of input"
+    assert message_of("sum(1) +") == "1:9: unexpected end of input"
 
 
 def test_an_error_knows_its_place():
     with pytest.raises(ParseError) as caught:
         parse("a +\n  sum(1)")
     error = caught.value
+    assert str(error) == f"2:7: parse error: {error.message}"
     assert (error.line, error.column, error.span.start, error.span.end) == (2, 7, 10, 11)
     assert error.message == "expected type instant vector in aggregation expression, got scalar"

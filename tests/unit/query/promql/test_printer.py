@@ -61,6 +61,10 @@ def test_expressions_have_one_canonical_form(text, canonical):
     assert parse(canonical) == parse(text)
 
 
+def named(name: str) -> Matcher:
+    return Matcher(MatchOp.EQUAL, "__name__", name)
+
+
 A, B = parse("a"), parse("b")
 
 
@@ -75,8 +79,8 @@ A, B = parse("a"), parse("b")
         (Unary("-", Binary("*", A, B)), "-(a * b)"),
         (Unary("-", NumberLiteral(1)), "-(1)"),
         (Subquery(Binary("+", A, B), 60_000), "(a + b)[1m:]"),
-        (VectorSelector("my.metric", (Matcher(MatchOp.EQUAL, "__name__", "my.metric"),)), '{__name__="my.metric"}'),
-        (MatrixSelector(VectorSelector("on", (Matcher(MatchOp.EQUAL, "__name__", "on"),)), 1), '{__name__="on"}[1ms]'),
+        (VectorSelector("my.metric", (named("my.metric"),)), '{__name__="my.metric"}'),
+        (MatrixSelector(VectorSelector("on", (named("on"),)), 1), '{__name__="on"}[1ms]'),
     ],
 )  # fmt: skip
 def test_a_tree_made_by_hand_gets_the_parentheses_it_needs(expr, text):
