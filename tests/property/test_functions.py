@@ -17,7 +17,8 @@ from query.promql.ast import MatrixSelector, VectorSelector
 from tests.oracles import functions as oracle
 from tests.unit.query.functions.build import call, cells, context, range_vector, run, vector
 
-SETTINGS = settings(deadline=None, max_examples=40)
+INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT") == "1"
+SETTINGS = settings(deadline=None, max_examples=8 if INTERPRETED else 30)
 
 special = st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-300, 1e15])
 counts = st.integers(0, 40).map(float)
@@ -193,7 +194,7 @@ def test_a_histograms_fraction_agrees_with_the_documented_rules(data):
 
 
 def test_the_kernels_say_the_same_as_plain_python():
-    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+    if INTERPRETED:
         return
     # Plain Python warns of what a kernel computes in silence (inf * 0).
     quiet = ("-W", "ignore::RuntimeWarning", "-p", "no:cacheprovider")
