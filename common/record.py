@@ -45,7 +45,7 @@ class RecordBatch:
 
 
 HEADER_BYTES = 56
-MAX_PAYLOAD_BYTES = 32 << 20
+MAX_PAYLOAD_BYTES = 16 << 20
 """Upper limit of a payload before compression; bounds what decoding hostile bytes can allocate."""
 
 _MAGIC = b"TABR"
@@ -59,11 +59,11 @@ _PREFIX_SEED = struct.Struct("<Q")
 _BODY = struct.Struct("<QqIIIII4x")
 
 _ZSTD_LEVEL = 1
-# What one declaration and one sample take in a payload: at most, and at least.
+# What one declaration and one sample take in a payload: at most, and at least; one bit more for each sample.
 _MAX_DECLARATION_BYTES = 5 + 10 + kernels.ID_BYTES
 _MIN_DECLARATION_BYTES = 1 + 1 + kernels.ID_BYTES
 _MAX_SAMPLE_BYTES = 5 + 10 + 8
-_MIN_SAMPLE_BYTES = 1 + 1 + 8
+_MIN_SAMPLE_BYTES = 1 + 1 + 1
 
 _REASONS = {
     kernels.BAD_VARINT: "a varint ends outside the payload or exceeds 64 bits",
@@ -73,6 +73,7 @@ _REASONS = {
     kernels.TRAILING_BYTES: "the payload is too long for its counts",
     kernels.BAD_LABEL_SET: "a label set is not canonical",
     kernels.BAD_UTF8: "a label is not UTF-8",
+    kernels.BAD_MASK: "bits behind the last sample are set",
 }
 
 
@@ -89,7 +90,8 @@ _thread = _ThreadState()
 
 def max_encoded_bytes(n_samples: int, n_declared: int, n_label_bytes: int) -> int:
     """Upper limit of the size of a record with these counts, whatever it holds."""
-    return HEADER_BYTES + _MAX_SAMPLE_BYTES * n_samples + _MAX_DECLARATION_BYTES * n_declared + n_label_bytes
+    samples = _MAX_SAMPLE_BYTES * n_samples + (n_samples + 7) // 8
+    return HEADER_BYTES + samples + _MAX_DECLARATION_BYTES * n_declared + n_label_bytes
 
 
 def encode_record(batch: RecordBatch) -> bytes:
@@ -119,6 +121,7 @@ def encode_record(batch: RecordBatch) -> bytes:
         batch.label_bytes,
         batch.refs,
         batch.timestamps,
+        batch.values,
         batch.values.view(np.uint64),
         batch.created_ms,
         out,
@@ -204,6 +207,7 @@ def _decode(data: bytes) -> RecordBatch:
         batch.label_bytes,
         batch.refs,
         batch.timestamps,
+        batch.values,
         batch.values.view(np.uint64),
     )
     if outcome == kernels.OK and n_declared:

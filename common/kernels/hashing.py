@@ -11,7 +11,7 @@ _ONE = np.uint64(1)
 _SHIFT = np.uint64(33)
 
 
-@kernel("void(uint64[::1], int64, int32[::1])")
+@kernel("void(Array(uint64, 1, 'C', readonly=True), int64, int32[::1])")
 def jump_hash(keys, n_buckets, out):
     """Bucket in [0, n_buckets) of each key, into `out` of the same length; n_buckets is at least 1."""
     for i in range(keys.size):

@@ -16,6 +16,7 @@ TRUNCATED = 4
 TRAILING_BYTES = 5
 BAD_LABEL_SET = 6
 BAD_UTF8 = 7
+BAD_MASK = 8
 
 _7F = np.uint64(0x7F)
 _80 = np.uint64(0x80)
@@ -23,9 +24,10 @@ _FF = np.uint64(0xFF)
 _0 = np.uint64(0)
 _1 = np.uint64(1)
 _7 = np.uint64(7)
-_8 = np.uint64(8)
 _63 = np.uint64(63)
 _MAX_REF = np.int64(0xFFFFFFFF)
+# Every integer of smaller magnitude is a float64 of its own.
+_INTEGER_LIMIT = 2.0**53
 
 
 @device
@@ -69,38 +71,96 @@ def _get(data, at, end):
 
 
 @device
-def _uvarint_size(value):
-    size = 1
-    while value >= _80:
-        value >>= _7
-        size += 1
-    return size
-
-
-@device
 def _prefers_double_delta(timestamps, base):
-    """Whether second differences make shorter varints than first ones."""
+    """Whether second differences are zero more often than first ones: samples at a steady step."""
     single = 0
     double = 0
     previous = base
     previous_delta = np.int64(0)
     for i in range(timestamps.size):
         delta = timestamps[i] - previous
-        single += _uvarint_size(_zigzag(delta))
-        double += _uvarint_size(_zigzag(delta - previous_delta))
+        single += delta != 0
+        double += delta != previous_delta
         previous = timestamps[i]
         previous_delta = delta
     return double < single
+
+
+@device
+def _put_values(out, at, values, bits):
+    """Write the value section: a mask of the integers, the integers as varints, the rest in eight planes."""
+    n = values.size
+    mask_at = at
+    at += (n + 7) // 8
+    out[mask_at:at] = 0
+    rest = np.empty(n, dtype=np.uint64)
+    n_rest = 0
+    for i in range(n):
+        value = values[i]
+        # False for NaN. Minus zero is an integer only in value, so the bits decide.
+        if -_INTEGER_LIMIT < value < _INTEGER_LIMIT:
+            integer = np.int64(value)
+            if np.float64(integer) == value and (integer != 0 or bits[i] == _0):
+                out[mask_at + (i >> 3)] |= np.uint8(1 << (i & 7))
+                at = _put(out, at, _zigzag(integer))
+                continue
+        rest[n_rest] = bits[i]
+        n_rest += 1
+    for plane in range(8):
+        shift = np.uint64(8 * plane)
+        for i in range(n_rest):
+            out[at + i] = np.uint8((rest[i] >> shift) & _FF)
+        at += n_rest
+    return at
+
+
+@device
+def _get_values(data, at, end, values, bits):
+    """Read the value section, the last of the payload. Returns OK or what is wrong."""
+    n = values.size
+    mask_at = at
+    at += (n + 7) // 8
+    if at > end:
+        return TRUNCATED
+    if n & 7 and data[at - 1] >> (n & 7):
+        return BAD_MASK
+    n_rest = 0
+    for i in range(n):
+        if data[mask_at + (i >> 3)] >> (i & 7) & 1:
+            value, at = _get(data, at, end)
+            if at < 0:
+                return BAD_VARINT
+            values[i] = np.float64(_unzigzag(value))
+        else:
+            n_rest += 1
+    if 8 * n_rest > end - at:
+        return TRUNCATED
+    if 8 * n_rest < end - at:
+        return TRAILING_BYTES
+    rest = np.zeros(n_rest, dtype=np.uint64)
+    for plane in range(8):
+        shift = np.uint64(8 * plane)
+        for i in range(n_rest):
+            rest[i] |= np.uint64(data[at + i]) << shift
+        at += n_rest
+    n_rest = 0
+    for i in range(n):
+        if not data[mask_at + (i >> 3)] >> (i & 7) & 1:
+            bits[i] = rest[n_rest]
+            n_rest += 1
+    return OK
 
 
 @kernel(
     "int64(Array(uint32, 1, 'C', readonly=True), Array(uint8, 2, 'C', readonly=True),"
     " Array(int64, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True),"
     " Array(uint32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
-    " Array(uint64, 1, 'C', readonly=True), int64, uint8[::1])"
+    " Array(float64, 1, 'C', readonly=True), Array(uint64, 1, 'C', readonly=True), int64, uint8[::1])"
 )
-def encode_payload(declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, bits, base, out):
-    """Write all columns to `out`, which has room for the worst case.
+def encode_payload(
+    declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits, base, out
+):
+    """Write all columns to `out`, which has room for the worst case; `bits` is the same memory as `values`.
 
     Returns the size, negative if timestamps were written as second differences.
     """
@@ -136,24 +196,21 @@ def encode_payload(declared_refs, declared_ids, label_offsets, label_bytes, refs
         if double:
             previous_delta = delta
 
-    n = bits.size
-    shift = _0
-    for _ in range(8):
-        for i in range(n):
-            out[at + i] = np.uint8((bits[i] >> shift) & _FF)
-        at += n
-        shift += _8
+    at = _put_values(out, at, values, bits)
     return -at if double else at
 
 
 @kernel(
     "int64(Array(uint8, 1, 'C', readonly=True), int64, boolean, uint32[::1], uint8[:, ::1], int64[::1],"
-    " uint8[::1], uint32[::1], int64[::1], uint64[::1])"
+    " uint8[::1], uint32[::1], int64[::1], float64[::1], uint64[::1])"
 )
 def decode_payload(
-    data, base, double, declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, bits
+    data, base, double, declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits
 ):
-    """Fill all columns, whose sizes say how many there are, from `data`. Returns OK or what is wrong."""
+    """Fill all columns, whose sizes say how many there are, from `data`. Returns OK or what is wrong.
+
+    `bits` is the same memory as `values`.
+    """
     end = data.size
     at = 0
     previous = np.int64(0)
@@ -214,17 +271,7 @@ def decode_payload(
         if double:
             previous_delta = delta
 
-    n = bits.size
-    if 8 * n > end - at:
-        return TRUNCATED
-    if 8 * n < end - at:
-        return TRAILING_BYTES
-    for i in range(n):
-        word = _0
-        for plane in range(8):
-            word |= np.uint64(data[at + plane * n + i]) << np.uint64(8 * plane)
-        bits[i] = word
-    return OK
+    return _get_values(data, at, end, values, bits)
 
 
 @device
