@@ -87,7 +87,7 @@ def test_optional_arguments_and_names_that_are_keywords_work(text):
         ("rate(a)", '1:6: expected type range vector in call to function "rate", got instant vector'),
         ("abs(a[5m])", '1:5: expected type instant vector in call to function "abs", got range vector'),
         ('label_join(a, "x", "-", 1)', '1:25: expected type string in call to function "label_join", got scalar'),
-        ('label_join(a,"","","",1)', '1:24: expected type string in call to function "label_join", got scalar'),
+        ('label_join(a,"","","",1)', '1:23: expected type string in call to function "label_join", got scalar'),
         ('abs("a", b)', '1:1: expected 1 argument(s) in call to "abs", got 2'),
         ("abs(-'a', b)", '1:1: expected 1 argument(s) in call to "abs", got 2'),
         ("info(a, b)", "1:9: expected label selectors only, got vector selector instead"),
