@@ -41,7 +41,7 @@ def _unknown(
     timestamps: NDArray[np.int64],
     segments: list[tuple[int, Segment]],
 ) -> NDArray[np.bool_]:
-    """Which of these samples, ordered by series and time, are not in the segments; if none is given, in the head."""
+    """Which samples, ordered by series and time, are not in the segments; if none is given, not in the head."""
     rows, starts = np.unique(snos, return_index=True)
     unknown = np.ones(len(snos), dtype=np.bool_)
     if len(rows):

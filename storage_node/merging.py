@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
-from storage_node.blocks import EncodedBlocks, block_rows, count_samples, decode_samples, encode_blocks, finish_rows
+from storage_node.blocks import (
+    EncodedBlocks,
+    block_rows,
+    count_samples,
+    decode_samples,
+    encode_blocks,
+    finish_rows,
+)
 from storage_node.disk import Batch, Disk
 from storage_node.errors import SegmentGone
 from storage_node.partition import PartitionState
@@ -91,7 +99,7 @@ def _chunks(plan: MergePlan, segments: Segments, disk: Disk) -> Iterator[tuple[l
     n_chunks = -(-sum(old.n_samples for old in plan.old) // CHUNK_SAMPLES)
     cuts = np.unique(first_keys[np.arange(1, n_chunks) * len(first_keys) // n_chunks]).tolist()
     bounds = [0, *cuts, (1 << 64) - 1]
-    for first_key, end_key in zip(bounds[:-1], bounds[1:], strict=True):
+    for first_key, end_key in pairwise(bounds):
         names = []
         for old, directory in zip(plan.old, directories, strict=True):
             first = int(np.searchsorted(directory.first_keys, np.uint64(first_key), side="right")) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from storage_node.windows import windows_of
 
 if TYPE_CHECKING:
     from storage_node.partition import PartitionState
+
+Samples: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
+"""Offsets of the rows, timestamps, value bits."""
 
 
 def adopt_declared(
@@ -52,43 +55,46 @@ def adopt_declared(
 def _adopt(state: PartitionState, producer: Producer, batch: RecordBatch, pairs: list[tuple[int, int]]) -> None:
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
     snos = np.array([sno for _, sno in pairs], dtype=np.uint32)
-    state.resolve()
+    # All that can fail comes before all that changes the state.
+    samples = _samples(state, snos)
     state.index.adopt_many(snos, batch.declared_ids[rows], *label_sets(batch, rows))
-    _count(state, snos, sign=-1)
+    _count(state, snos, samples, sign=-1)
     for row, ref in zip(rows.tolist(), batch.declared_refs[rows].tolist(), strict=True):
         state.series.forget_orphan(producer.id, ref, batch.declared_ids[row])
-    _count(state, snos, sign=1)
+    _count(state, snos, samples, sign=1)
 
 
 def _move(state: PartitionState, producer: Producer, batch: RecordBatch, pairs: list[tuple[int, int]]) -> None:
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
     snos = np.array([sno for _, sno in pairs], dtype=np.uint32)
-    state.resolve()
-    offsets, timestamps, value_bits = _count(state, snos, sign=-1)
-    for ref in batch.declared_refs[rows].tolist():
-        state.series.forget_orphan(producer.id, ref, None)
+    samples = offsets, timestamps, value_bits = _samples(state, snos)
     found = [state.index.find(batch.declared_ids[row].tobytes()) for row in rows.tolist()]
     targets = np.array(found, dtype=np.uint32)
-    producer.bind(batch.declared_refs[rows], targets)
     moved_to = np.repeat(targets, np.diff(offsets))
     is_new = new_among(state, moved_to, timestamps)
+    _count(state, snos, samples, sign=-1)
+    for ref in batch.declared_refs[rows].tolist():
+        state.series.forget_orphan(producer.id, ref, None)
+    producer.bind(batch.declared_refs[rows], targets)
     state.append_settled(moved_to[is_new], timestamps[is_new], value_bits[is_new])
     state.outcomes.moved_twice += int((~is_new).sum())
 
 
-def _count(
-    state: PartitionState, snos: NDArray[np.uint32], sign: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    """Count all samples of some series into their windows or out of them; return them."""
+def _samples(state: PartitionState, snos: NDArray[np.uint32]) -> Samples:
+    """All samples of some series."""
     plan = state.plan(snos, MIN_TIME_MS, MAX_TIME_MS)
-    offsets, timestamps, value_bits = read_rows([PartitionRead(plan, state.segments)], len(snos))
+    return read_rows([PartitionRead(plan, state.segments)], len(snos))
+
+
+def _count(state: PartitionState, snos: NDArray[np.uint32], samples: Samples, sign: int) -> None:
+    """Count samples of some series into their windows, or out of them."""
+    offsets, timestamps, value_bits = samples
     if len(timestamps):
         _, ends = windows_of(timestamps)
         lanes = np.zeros((len(ends), 2), dtype=np.uint64)
         counts = np.zeros(len(ends), dtype=np.int64)
         digest_rows(state.series.ids.data[snos], offsets, timestamps, value_bits, ends, lanes, counts)
         state.count_in(ends, lanes, counts, sign=sign)
-    return offsets, timestamps, value_bits
 
 
 def label_sets(batch: RecordBatch, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

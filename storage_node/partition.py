@@ -108,6 +108,7 @@ class PartitionState:
 
         Raises:
             CorruptError: its declarations cannot be taken; the caller goes on with `skip`.
+            DiskError: the caller looks at `next_offset`: the record is applied, or can be applied again.
         """
         assert offset >= self.next_offset, "a record was applied before"
         self._check(offset, batch)
@@ -141,12 +142,12 @@ class PartitionState:
     def _advance_clock(self, created_ms: int) -> None:
         if created_ms <= self.clock_ms:
             return
+        if self._retention_ms is not None:
+            horizon = window_start(window_of(max(created_ms - self._retention_ms, MIN_TIME_MS)))
+            if horizon > self.horizon_ms:
+                self._drop_before(horizon)
+        # Last: if the disk fails above, the record is applied again.
         self.clock_ms = created_ms
-        if self._retention_ms is None:
-            return
-        horizon = window_start(window_of(max(created_ms - self._retention_ms, MIN_TIME_MS)))
-        if horizon > self.horizon_ms:
-            self._drop_before(horizon)
 
     def _drop_before(self, horizon_ms: int) -> None:
         first = window_of(horizon_ms)
@@ -334,7 +335,7 @@ class PartitionState:
         if first < len(self.series):
             table = self.index.table(np.arange(first, len(self.series), dtype=np.uint32))
             codes, inverse = np.unique(table.column(METRIC_NAME), return_inverse=True)
-            hashes = [xxhash.xxh3_64_intdigest(table.pool[code].encode()) >> 32 if code else 0 for code in codes.tolist()]
+            hashes = [xxhash.xxh3_64_intdigest(table.pool[code].encode()) >> 32 for code in codes.tolist()]
             self.series.add_order_keys(np.array(hashes, dtype=np.uint32)[inverse])
         return self.series.order_keys.view()
 

@@ -1,0 +1,32 @@
+"""Settings of a storage node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HEAD_SAMPLES = 3_000_000
+"""Samples that a node keeps in RAM before it writes segments; 24 B each."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Settings of one node.
+
+    name: for logs and metrics. data_dir: its views lie in the folder `views` there.
+    log_identity: names the log, so that views of another log are recognised; '' is not checked.
+    retention_ms: age from which samples are dropped; None keeps all.
+    head_samples: samples in RAM, over all partitions, before the largest head is written.
+    checkpoint_age_s: a head is written when its oldest record is as old as this, by the node's clock.
+    flush_age_s: what was written is made durable at least this often, to bound the replay after a crash.
+    retry_s: pause before a disk or a log that failed is tried again.
+    """
+
+    name: str
+    data_dir: Path
+    log_identity: str = ""
+    retention_ms: int | None = None
+    head_samples: int = HEAD_SAMPLES
+    checkpoint_age_s: float = 3600.0
+    flush_age_s: float = 600.0
+    retry_s: float = 2.0

@@ -1,0 +1,63 @@
+"""Metrics of the storage node, read from its state when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
+    from storage_node.service import StorageNode
+
+_NOT_OF_SAMPLES = ("quarantined_records",)
+
+
+class NodeCollector:
+    """A collector for prometheus-client."""
+
+    def __init__(self, node: StorageNode) -> None:
+        self._node = node
+
+    def collect(self) -> Iterator[Metric]:
+        node = self._node
+        outcomes = CounterMetricFamily(
+            "tabor_storage_node_samples",
+            "Samples of the log by what became of them, since the start of the log",
+            labels=["outcome"],
+        )
+        totals: dict[str, int] = {}
+        shards = node.views.shards
+        for shard in shards:
+            for name, count in asdict(shard.state.outcomes).items():
+                totals[name] = totals.get(name, 0) + count
+        for name, count in totals.items():
+            if name not in _NOT_OF_SAMPLES:
+                outcomes.add_metric([name], count)
+        yield outcomes
+        yield CounterMetricFamily(
+            "tabor_storage_node_quarantined_records",
+            "Records that could not be read and were passed over",
+            value=totals.get("quarantined_records", 0),
+        )
+        yield CounterMetricFamily(
+            "tabor_storage_node_cut_off_records",
+            "Offsets that the log's retention deleted before this node read them",
+            value=node.cut_off_records,
+        )
+        yield CounterMetricFamily("tabor_storage_node_merges", "Segments merges done", value=node.merges)
+        for name, text, value in (
+            ("series", "Series known", sum(len(shard.state.series) for shard in shards)),
+            ("head_samples", "Samples that are in RAM only", sum(shard.state.n_head for shard in shards)),
+            ("segment_bytes", "Bytes of all blocks of samples", sum(shard.state.size_bytes for shard in shards)),
+            ("healthy", "Whether the node takes writes", int(node.healthy() is None)),
+        ):
+            yield GaugeMetricFamily(f"tabor_storage_node_{name}", text, value=value)
+
+
+def register(node: StorageNode, registry: CollectorRegistry) -> None:
+    """Show the node's metrics in a registry."""
+    registry.register(NodeCollector(node))

@@ -1,0 +1,114 @@
+"""Throwing the views away and building them again from the log."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from common.errors import StartupError
+from common.log.base import Log
+from storage_node.checkpoint import commit_merge
+from storage_node.config import NodeConfig
+from storage_node.errors import SegmentGone
+from storage_node.merging import merge, plan_merge
+from storage_node.views import Views, exchange, views_folder
+
+POLL_S = 0.5
+Progress = Callable[[int, int, int], None]
+"""Called with records applied, records in all, and samples applied."""
+
+
+class Replayed(NamedTuple):
+    """Digest of a partition before and after; before is None where there were no readable views."""
+
+    partition: int
+    digest_before: str | None
+    digest_after: str
+
+
+def replay(
+    log: Log, config: NodeConfig, *, force: bool = False, progress: Progress = lambda done, total, samples: None
+) -> list[Replayed]:
+    """Build the views anew from the log, up to its end at the time of the call, then put them in place.
+
+    The old views are first brought to the same offsets, so that equal digests mean equal contents. The new ones are
+    built in a folder beside and exchanged at the end: a kill at any moment leaves the old ones or the new.
+
+    Raises:
+        StartupError: a node is running on the folder; or the log no longer begins at its beginning, so that
+            samples would be lost, and `force` is not set.
+        LogUnavailable: the log cannot be read.
+    """
+    cut = [p for p in range(log.partitions) if log.bounds(p).start > 0]
+    if cut and not force:
+        raise StartupError(
+            f"the log of partition {cut[0]} begins at offset {log.bounds(cut[0]).start}, so that a replay would lose "
+            "what was there before; use --force to do it all the same"
+        )
+    ends = {partition: log.bounds(partition).high_watermark for partition in range(log.partitions)}
+    folder = views_folder(config.data_dir)
+    before: list[str | None] = [None] * log.partitions
+    if folder.exists():
+        before = _digests_at(log, ends, folder, config)
+    rebuild = config.data_dir / "views.rebuild"
+    views = Views(rebuild, log.partitions, config)
+    try:
+        _apply(log, ends, views, progress, write=True)
+        for shard in views.shards:
+            while plan := plan_merge(shard.state):
+                try:
+                    batch, merged = merge(plan, views.segments, views.disk)
+                except SegmentGone:  # pragma: no cover - nobody else writes here
+                    break
+                commit_merge(shard.state, plan.window, plan.old, merged, batch)
+        views.save(time.monotonic())
+        after = [shard.state.digest() for shard in views.shards]
+    finally:
+        views.close()
+    rebuild.rename(config.data_dir / "views.ready")
+    exchange(config.data_dir)
+    return [Replayed(p, *digests) for p, digests in enumerate(zip(before, after, strict=True))]
+
+
+def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig) -> list[str | None]:
+    try:
+        views = Views(folder, log.partitions, config)
+    except StartupError as error:
+        if "in use" in str(error):
+            raise
+        shutil.rmtree(folder)
+        return [None] * log.partitions
+    try:
+        _apply(log, ends, views, lambda done, total, samples: None, write=False)
+        return [
+            shard.state.digest() if shard.state.next_offset <= ends[partition] else None
+            for partition, shard in enumerate(views.shards)
+        ]
+    finally:
+        views.close()
+
+
+def _apply(log: Log, ends: dict[int, int], views: Views, progress: Progress, *, write: bool) -> None:
+    """Apply all records below `ends`."""
+    for partition, shard in enumerate(views.shards):
+        start = log.bounds(partition).start
+        if start > shard.state.next_offset:
+            shard.state.start_at(start)
+    positions = views.positions()
+    total = sum(max(0, ends[p] - positions[p]) for p in ends)
+    if not total:
+        return
+    reader = log.reader({p: offset for p, offset in positions.items() if offset < ends[p]})
+    try:
+        while any(shard.state.next_offset < ends[p] for p, shard in enumerate(views.shards)):
+            records = [record for record in reader.poll(POLL_S) if record.offset < ends[record.partition]]
+            views.apply(records, time.monotonic())
+            if write:
+                views.checkpoint_due(time.monotonic())
+            done = sum(shard.records for shard in views.shards)
+            progress(min(done, total), total, sum(shard.samples for shard in views.shards))
+    finally:
+        reader.close()

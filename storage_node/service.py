@@ -1,0 +1,293 @@
+"""The storage node: reads the log, applies it to its views, and keeps these in order.
+
+log ─► apply thread: poll ─► Views.apply ─► checkpoints, flushes
+       merge thread: plan (lock) ─► merge ─► commit (lock)
+query ─► NodeStore (threads of the caller)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from common.errors import LogUnavailable, StartupError
+from common.log.base import Log, LogReader
+from storage_node.checkpoint import commit_merge
+from storage_node.config import NodeConfig
+from storage_node.errors import DiskError, SegmentGone
+from storage_node.merging import merge, plan_merge
+from storage_node.store import NodeStore
+from storage_node.views import Shard, Views, views_folder
+
+POLL_S = 0.2
+MERGE_PAUSE_S = 1.0
+REOPEN_AFTER = 5
+"""Failed attempts to write after which RocksDB is opened anew, and what it lacks is read from the log."""
+
+_log = structlog.get_logger("storage_node")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProgress:
+    """Where a partition is: offsets of the log's start, of the next record to apply, and of the log's end."""
+
+    partition: int
+    start: int
+    next_offset: int
+    high_watermark: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """ready: everything that was in the log at the start is applied. seconds_left is None while unknown."""
+
+    ready: bool
+    partitions: list[PartitionProgress]
+    samples_per_s: float
+    seconds_left: float | None
+
+
+class StorageNode:
+    """One node, which holds all partitions of a log. `start` it, read through `store`, `close` it."""
+
+    def __init__(self, log: Log, config: NodeConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._config = config
+        self._clock = clock
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._views: Views | None = None
+        self._disk_error: str | None = None
+        self._failure: str | None = None
+        self._targets: list[int] = []
+        self._ready = False
+        self._merge_lock = threading.Lock()
+        self._rate = _Rate()
+        self.merges = 0
+        self.cut_off_records = 0
+        """Records that the log's retention deleted before this node had applied them."""
+        self.store = NodeStore(lambda: self.views, self._high_watermarks)
+
+    @property
+    def views(self) -> Views:
+        """The open views."""
+        assert self._views is not None, "the node has not been started"
+        return self._views
+
+    def start(self) -> None:
+        """Open the views and begin to apply the log.
+
+        Raises:
+            StartupError: the folder cannot be used, or its views are ahead of the log.
+            LogUnavailable: the log cannot be asked for its bounds.
+        """
+        self._views = self._open()
+        self._targets = self._high_watermarks()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(run,), name=f"{self._config.name}-{name}", daemon=True)
+            for name, run in (("apply", self._apply), ("merge", self._merge))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _open(self) -> Views:
+        config = self._config
+        views = Views(views_folder(config.data_dir), self._log.partitions, config)
+        try:
+            for shard in views.shards:
+                self._check_bounds(shard)
+        except BaseException:
+            views.close()
+            raise
+        return views
+
+    def _check_bounds(self, shard: Shard) -> None:
+        partition, next_offset = shard.state.partition, shard.state.next_offset
+        start, high_watermark = self._log.bounds(partition)
+        if next_offset > high_watermark:
+            raise StartupError(
+                f"the views are at offset {next_offset} of partition {partition}, but the log ends at "
+                f"{high_watermark}; it is another log, or has lost records: check it, then `tabor replay`"
+            )
+        if start > next_offset:
+            self.cut_off_records += start - next_offset
+            _log.warning("log_cut_off", partition=partition, next_offset=next_offset, start=start)
+            shard.state.start_at(start)
+
+    def close(self) -> None:
+        """Stop, write everything, and release the folder; an error of the disk is logged. Can be called again."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        if self._views is not None:
+            try:
+                self._views.save(self._clock())
+            except DiskError as error:
+                # Nothing is lost: the next start reads it from the log.
+                _log.error("final_checkpoint_failed", reason=str(error))
+            self._views.close()
+            self._views = None
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def healthy(self) -> str | None:
+        """Why writes should be refused just now, or None."""
+        return self._failure or self._disk_error
+
+    def progress(self) -> Progress:
+        """How far the node has come. Raises LogUnavailable."""
+        partitions = []
+        for partition, next_offset in self.views.positions().items():
+            bounds = self._log.bounds(partition)
+            partitions.append(PartitionProgress(partition, bounds.start, next_offset, bounds.high_watermark))
+        left = sum(max(0, p.high_watermark - p.next_offset) for p in partitions)
+        samples_per_s, records_per_s = self._rate.per_second()
+        seconds_left = left / records_per_s if records_per_s else (0.0 if not left else None)
+        return Progress(self._ready, partitions, samples_per_s, seconds_left)
+
+    def partitions_status(self, digest: bool = False) -> list[dict[str, int | str]]:
+        """What `GET /api/v1/status/partitions` shows of each partition. Raises LogUnavailable, DiskError."""
+        found = []
+        for partition, shard in enumerate(self.views.shards):
+            with shard.lock:
+                state = shard.state
+                status: dict[str, int | str] = {
+                    "partition": partition,
+                    "start": 0,
+                    "next_offset": state.next_offset,
+                    "high_watermark": 0,
+                    "lag": 0,
+                    "series": len(state.series),
+                    "samples": state.n_samples,
+                    "bytes": state.size_bytes,
+                }
+                if digest:
+                    status["digest"] = state.digest()
+            bounds = self._log.bounds(partition)
+            status["start"], status["high_watermark"] = bounds
+            status["lag"] = max(0, bounds.high_watermark - state.next_offset)
+            found.append(status)
+        return found
+
+    def _high_watermarks(self) -> list[int]:
+        return [self._log.bounds(partition).high_watermark for partition in range(self._log.partitions)]
+
+    # -- threads ------------------------------------------------------------------------------------------------
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        """Run a thread; should it fail in a way that nobody foresaw, say so and refuse writes."""
+        try:
+            run()
+        except Exception as error:
+            self._failure = f"the storage node has failed: {error!r}"
+            _log.exception("storage_node_failed")
+
+    def _apply(self) -> None:
+        reader = self._log.reader(self.views.positions())
+        failures = 0
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._apply_next(reader)
+                    failures = 0
+                    self._disk_error = None
+                except LogUnavailable as error:
+                    _log.warning("log_unavailable", reason=str(error))
+                    self._stop.wait(self._config.retry_s)
+                except DiskError as error:
+                    self._disk_error = f"the storage node cannot write: {error}"
+                    _log.error("disk_failed", reason=str(error))
+                    self._stop.wait(self._config.retry_s)
+                    failures += 1
+                    if failures % REOPEN_AFTER == 0:
+                        self._reopen()
+                    # What was polled and not applied comes again.
+                    reader.close()
+                    reader = self._log.reader(self.views.positions())
+        finally:
+            reader.close()
+
+    def _apply_next(self, reader: LogReader) -> None:
+        views = self.views
+        if self._disk_error is not None:
+            # Writing is what failed; without it the head would grow beyond its budget.
+            views.save(self._clock())
+        records = reader.poll(POLL_S)
+        now_s = self._clock()
+        try:
+            views.apply(records, now_s)
+        finally:
+            self.store.notify_applied()
+        if not self._ready:
+            positions = views.positions()
+            self._ready = all(positions[p] >= target for p, target in enumerate(self._targets))
+        self._rate.note(now_s, views)
+        views.checkpoint_due(now_s)
+        since = views.unflushed_since_s
+        if since is not None and now_s - since >= self._config.flush_age_s:
+            views.flush()
+
+    def _reopen(self) -> None:
+        """Open RocksDB anew, which clears an error that it does not recover from by itself."""
+        with self._merge_lock:
+            self.views.close()
+            try:
+                self._views = self._open()
+                _log.info("views_reopened")
+            except (StartupError, LogUnavailable) as error:
+                self._disk_error = str(error)
+                _log.error("views_not_reopened", reason=str(error))
+
+    def _merge(self) -> None:
+        while not self._stop.wait(MERGE_PAUSE_S):
+            try:
+                for partition in range(self._log.partitions):
+                    while not self._stop.is_set() and self._merge_one(partition):
+                        pass
+            except DiskError as error:
+                _log.error("merge_failed", reason=str(error))
+                self._stop.wait(self._config.retry_s)
+
+    def _merge_one(self, partition: int) -> bool:
+        """Do one merge of a partition, if one is worth its while."""
+        if self._disk_error is not None:
+            return False
+        with self._merge_lock:
+            views = self.views
+            shard = views.shards[partition]
+            with shard.lock:
+                plan = plan_merge(shard.state)
+            if plan is None:
+                return False
+            try:
+                batch, merged = merge(plan, views.segments, views.disk)
+            except SegmentGone:
+                return True
+            with shard.lock:
+                commit_merge(shard.state, plan.window, plan.old, merged, batch)
+            self.merges += 1
+            return True
+
+
+class _Rate:
+    """Samples and records applied per second, over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int, int]] = []
+
+    def note(self, now_s: float, views: Views) -> None:
+        samples = sum(shard.samples for shard in views.shards)
+        records = sum(shard.records for shard in views.shards)
+        points = [point for point in self._points if now_s - point[0] < 5.0][-100:]
+        self._points = [*points, (now_s, samples, records)]
+
+    def per_second(self) -> tuple[float, float]:
+        if len(self._points) < 2:
+            return 0.0, 0.0
+        (first_s, first_samples, first_records), (last_s, samples, records) = self._points[0], self._points[-1]
+        elapsed_s = max(last_s - first_s, 1e-3)
+        return max(0, samples - first_samples) / elapsed_s, max(0, records - first_records) / elapsed_s

@@ -1,0 +1,221 @@
+"""Reads over all partitions of a node: `common.store.SeriesStore`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.labels import LabelTable
+from common.store import Matcher, NotCaughtUp, Selection, TooManySamples
+from storage_node.errors import SegmentGone
+from storage_node.reading import PartitionRead, ReadPlan, fill_rows
+from storage_node.views import Shard, Views
+
+MAX_REPLANS = 5
+"""Plans that may be overtaken by merges before a read keeps merges out."""
+GROUP_SAMPLES = 48 << 20
+"""Samples for which room is made at a time; the bound from block headers may be far above what is in the range."""
+
+
+class NodeStore:
+    """Reads from the views of a node, in any thread.
+
+    views: gives the views as they are now. high_watermarks: asks the log for the end of each partition.
+    """
+
+    def __init__(self, views: Callable[[], Views], high_watermarks: Callable[[], list[int]]) -> None:
+        self._views = views
+        self._high_watermarks = high_watermarks
+        self._applied = threading.Condition()
+
+    def notify_applied(self) -> None:
+        """Wake whoever waits for records to be applied."""
+        with self._applied:
+            self._applied.notify_all()
+
+    def wait_caught_up(self, timeout_s: float) -> None:
+        """See `SeriesStore`."""
+        wanted = self._high_watermarks()
+        deadline = time.monotonic() + timeout_s
+        with self._applied:
+            while True:
+                shards = self._views().shards
+                behind = [p for p, offset in enumerate(wanted) if shards[p].state.next_offset < offset]
+                if not behind:
+                    return
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    partition = behind[0]
+                    raise NotCaughtUp(
+                        f"partition {partition} is at offset {shards[partition].state.next_offset} and has not "
+                        f"reached {wanted[partition]} within {timeout_s:g} s"
+                    )
+                self._applied.wait(left)
+
+    def select(
+        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+    ) -> Selection:
+        """See `SeriesStore`."""
+        views = self._views()
+        limit = _Limit(max_samples)
+        tables: list[LabelTable] = []
+        done: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
+        group: list[PartitionRead] = []
+        counts: list[NDArray[np.int64]] = []
+        n_rows = bound = 0
+        for shard in views.shards:
+            found = _read(views, shard, matchers, min_time_ms, max_time_ms, n_rows)
+            if found is None:
+                continue
+            plan, read = found
+            tables.append(shard.state.index.table(plan.snos))
+            part = np.zeros(n_rows + len(plan.snos), dtype=np.int64)
+            read.count(part)
+            n_rows += len(plan.snos)
+            counts.append(part[len(part) - len(plan.snos) :])
+            group.append(read)
+            bound += int(counts[-1].sum())
+            if bound > GROUP_SAMPLES:
+                done.append(limit.check(fill_rows(group, np.concatenate(counts))))
+                group, counts, n_rows, bound = [], [], 0, 0
+        if group:
+            done.append(limit.check(fill_rows(group, np.concatenate(counts))))
+        return _selection(tables, done, views)
+
+    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+        """See `SeriesStore`."""
+        views = self._views()
+        tables = []
+        for shard in views.shards:
+            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+            if len(snos):
+                tables.append(shard.state.index.table(snos))
+        return _concatenate(tables, views)
+
+    def label_names(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        """See `SeriesStore`."""
+        names: set[str] = set()
+        for shard in self._views().shards:
+            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+            index = shard.state.index
+            names |= index.label_names(None if len(snos) == len(index) else snos)
+        return sorted(names)
+
+    def label_values(
+        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[str]:
+        """See `SeriesStore`."""
+        values: set[str] = set()
+        for shard in self._views().shards:
+            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+            index = shard.state.index
+            values |= index.label_values(name, None if len(snos) == len(index) else snos)
+        return sorted(values)
+
+
+class _Limit:
+    """Counts samples and refuses too many."""
+
+    def __init__(self, max_samples: int) -> None:
+        self._max_samples = max_samples
+        self._n_samples = 0
+
+    def check(
+        self, rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+        self._n_samples += len(rows[1])
+        if self._n_samples > self._max_samples:
+            raise TooManySamples(
+                f"the query selects more than {self._max_samples} samples; "
+                "narrow its matchers or its time range, or raise the limit"
+            )
+        return rows
+
+
+def _matching(shard: Shard, matcher_sets: Sequence[Sequence[Matcher]]) -> NDArray[np.uint32]:
+    index = shard.state.index
+    found = [index.select(matchers) for matchers in matcher_sets or [[]]]
+    return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+
+def _present(
+    shard: Shard, matcher_sets: Sequence[Sequence[Matcher]], min_time: int, max_time: int
+) -> NDArray[np.uint32]:
+    snos = _matching(shard, matcher_sets)
+    with shard.lock:
+        return shard.state.present(_known(shard, snos), min_time, max_time)
+
+
+def _known(shard: Shard, snos: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Without series that were registered a moment ago and have no sample yet."""
+    known: NDArray[np.uint32] = snos[: np.searchsorted(snos, len(shard.state.series))]
+    return known
+
+
+def _read(
+    views: Views, shard: Shard, matchers: Sequence[Matcher], min_time: int, max_time: int, first_row: int
+) -> tuple[ReadPlan, PartitionRead] | None:
+    """Plan a read of one partition and fetch its blocks; None if no series matches."""
+    snos = _matching(shard, [matchers])
+    if not len(snos):
+        return None
+    for _ in range(MAX_REPLANS):
+        with shard.lock:
+            plan = _plan(shard, snos, min_time, max_time)
+        if plan is None:
+            return None
+        try:
+            return plan, PartitionRead(plan, views.segments, first_row)
+        except SegmentGone:
+            continue
+    with shard.lock:
+        plan = _plan(shard, snos, min_time, max_time)
+        return None if plan is None else (plan, PartitionRead(plan, views.segments, first_row))
+
+
+def _plan(shard: Shard, snos: NDArray[np.uint32], min_time: int, max_time: int) -> ReadPlan | None:
+    present = shard.state.present(_known(shard, snos), min_time, max_time)
+    return shard.state.plan(present, min_time, max_time) if len(present) else None
+
+
+def _selection(
+    tables: list[LabelTable],
+    done: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]],
+    views: Views,
+) -> Selection:
+    labels = _concatenate(tables, views)
+    if not done:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Selection(labels, np.zeros(1, dtype=np.int64), nothing, nothing.view(np.float64))
+    if len(done) == 1:
+        offsets, timestamps, value_bits = done[0]
+    else:
+        lengths = np.concatenate([np.diff(part[0]) for part in done])
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        timestamps = np.concatenate([part[1] for part in done])
+        value_bits = np.concatenate([part[2] for part in done])
+    filled = np.diff(offsets) > 0
+    if not filled.all():
+        labels = labels.take(filled)
+        offsets = np.append(offsets[:-1][filled], offsets[-1])
+    return Selection(labels, offsets, timestamps, value_bits.view(np.float64))
+
+
+def _concatenate(tables: list[LabelTable], views: Views) -> LabelTable:
+    """One table of all series; the codes are those of the node's pool already."""
+    if len(tables) == 1:
+        return tables[0]
+    names = tuple(sorted({name for table in tables for name in table.names}))
+    row = {name: i for i, name in enumerate(names)}
+    codes = np.zeros((len(names), sum(map(len, tables))), dtype=np.int32)
+    at = 0
+    for table in tables:
+        codes[[row[name] for name in table.names], at : at + len(table)] = table.codes
+        at += len(table)
+    return LabelTable(views.pool, names, codes)

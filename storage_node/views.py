@@ -1,0 +1,197 @@
+"""The views of a node: a folder with one RocksDB and the state machines of all partitions over it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+from common.errors import CorruptError, StartupError
+from common.labels import StringPool
+from common.log.base import LogRecord
+from common.record import decode_record
+from storage_node import keys
+from storage_node.checkpoint import checkpoint, load
+from storage_node.config import NodeConfig
+from storage_node.disk import Batch, Disk, RocksDisk
+from storage_node.errors import DiskError
+from storage_node.partition import PartitionState
+from storage_node.segments import Segments
+
+FORMAT_VERSION = 1
+
+_log = structlog.get_logger("storage_node")
+
+
+class Shard:
+    """A partition's state with the lock that guards it, and when its head was last empty."""
+
+    __slots__ = ("changed_at_s", "lock", "records", "samples", "state")
+
+    def __init__(self, state: PartitionState) -> None:
+        self.state = state
+        self.lock = threading.Lock()
+        self.changed_at_s: float | None = None
+        self.records = 0
+        self.samples = 0
+
+    def apply(self, record: LogRecord) -> None:
+        """Apply a record; one that cannot be read is quarantined: counted, logged, passed over."""
+        with self.lock:
+            try:
+                batch = decode_record(record.value, partition=record.partition, offset=record.offset)
+                self.state.apply(record.offset, batch)
+                self.samples += len(batch.refs)
+            except CorruptError as error:
+                self.state.skip(record.offset)
+                _log.error(
+                    "record_quarantined", partition=record.partition, offset=record.offset, reason=str(error)
+                )
+            self.records += 1
+
+
+class Views:
+    """All partitions of a node, open.
+
+    Raises:
+        StartupError: the folder is in use, or belongs to another log, format or number of partitions.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        n_partitions: int,
+        config: NodeConfig,
+        *,
+        disk: Disk | None = None,
+        on_loaded: Callable[[int], None] = lambda partition: None,
+    ) -> None:
+        self.config = config
+        self.pool = StringPool()
+        self.disk: Disk = RocksDisk(folder) if disk is None else disk
+        try:
+            self._check_meta(folder, n_partitions)
+            self.segments = Segments(self.disk)
+            self.shards: list[Shard] = []
+            for partition in range(n_partitions):
+                state = PartitionState(
+                    partition, self.pool, self.disk, self.segments, retention_ms=config.retention_ms
+                )
+                load(state)
+                self.shards.append(Shard(state))
+                on_loaded(partition)
+        except (CorruptError, DiskError) as error:
+            self.disk.close()
+            message = f"the views in {folder} cannot be read ({error}); rebuild them with `tabor replay`"
+            raise StartupError(message) from error
+        except BaseException:
+            self.disk.close()
+            raise
+        self.durable_offsets = self.saved_offsets()
+        self.unflushed_since_s: float | None = None
+
+    def _check_meta(self, folder: Path, n_partitions: int) -> None:
+        stored = self.disk.get(keys.NODE_META)
+        wanted = {"format": FORMAT_VERSION, "partitions": n_partitions, "log": self.config.log_identity}
+        if stored is None:
+            batch = Batch()
+            batch.put(keys.NODE_META, json.dumps(wanted).encode())
+            self.disk.write(batch)
+            self.disk.flush()
+            return
+        found = json.loads(stored)
+        for what in ("format", "partitions", "log"):
+            if found.get(what) != wanted[what] and not (what == "log" and "" in (wanted[what], found.get(what))):
+                raise StartupError(
+                    f"the views in {folder} are of {what} {found.get(what)!r}, not {wanted[what]!r}; "
+                    "choose another --data-dir, or rebuild them with `tabor replay`"
+                )
+
+    def positions(self) -> dict[int, int]:
+        """Next offset of each partition."""
+        return {partition: shard.state.next_offset for partition, shard in enumerate(self.shards)}
+
+    def saved_offsets(self) -> list[int]:
+        """Next offset of each partition as of its last checkpoint."""
+        return [shard.state.saved_offset for shard in self.shards]
+
+    def apply(self, records: Iterable[LogRecord], now_s: float) -> None:
+        """Apply records as they come from the log. Raises DiskError; the same records may then come again."""
+        for record in records:
+            shard = self.shards[record.partition]
+            if record.offset < shard.state.next_offset:
+                continue
+            shard.apply(record)
+            if shard.changed_at_s is None:
+                shard.changed_at_s = now_s
+
+    def checkpoint_due(self, now_s: float) -> None:
+        """Write the largest heads until all fit their budget, and those that are too old. Raises DiskError."""
+        config = self.config
+        total = sum(shard.state.n_head for shard in self.shards)
+        while total > config.head_samples:
+            largest = max(self.shards, key=lambda shard: shard.state.n_head)
+            total -= largest.state.n_head
+            self.checkpoint(largest, now_s)
+        for shard in self.shards:
+            if shard.changed_at_s is not None and now_s - shard.changed_at_s >= config.checkpoint_age_s:
+                self.checkpoint(shard, now_s)
+
+    def checkpoint(self, shard: Shard, now_s: float) -> None:
+        """Write what a partition has not yet written. Raises DiskError."""
+        with shard.lock:
+            dropped = shard.state.dropped_before
+            if shard.state.next_offset > shard.state.saved_offset:
+                checkpoint(shard.state)
+        shard.changed_at_s = None
+        if self.unflushed_since_s is None:
+            self.unflushed_since_s = now_s
+        if dropped is not None:
+            first, _ = keys.of_partition(keys.SEGMENT_BLOCK, shard.state.partition)
+            self.disk.reclaim(first, keys.window(keys.SEGMENT_BLOCK, shard.state.partition, dropped))
+
+    def flush(self) -> None:
+        """Make all that was written durable. Raises DiskError."""
+        offsets = self.saved_offsets()
+        self.unflushed_since_s = None
+        self.disk.flush()
+        self.durable_offsets = offsets
+
+    def save(self, now_s: float) -> None:
+        """Checkpoint everything and make it durable. Raises DiskError."""
+        for shard in self.shards:
+            self.checkpoint(shard, now_s)
+        self.flush()
+
+    def close(self) -> None:
+        """Release the folder; what was not saved is read from the log again."""
+        self.disk.close()
+
+
+def views_folder(data_dir: Path) -> Path:
+    """Where the views of a data folder are; finishes or undoes an exchange that `replay` was killed in."""
+    folder, ready, old, rebuild = (
+        data_dir / name for name in ("views", "views.ready", "views.old", "views.rebuild")
+    )
+    if ready.exists():
+        exchange(data_dir)
+    for leftover in (old, rebuild):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    return folder
+
+
+def exchange(data_dir: Path) -> None:
+    """Put finished views, in `views.ready`, in place of the old ones. Can be killed at any step and done again."""
+    folder, ready, old = (data_dir / name for name in ("views", "views.ready", "views.old"))
+    if folder.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    ready.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
