@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.hashing import partitions_of
-from common.kernels.series_table import split_by_partition
+from common.kernels.series_table import hash_bytes, split_by_partition
 from common.labels import canonical_labels, series_id
 from ingest.series import NEVER_MS, SeriesTable
 
@@ -107,3 +107,38 @@ def test_samples_are_split_as_a_stable_sort_splits_them(data):
     for p in range(n_partitions):
         assert declared[declared_offsets[p] : declared_offsets[p + 1]].tolist() == want_declared[p]
     assert all(seen[s] == (5 if s in first_seen else [0, 3, 4, 0, 1, 2][s]) for s in range(n_slots))
+
+
+def plain_hash(data: bytes, hash_key: list[list[int]]) -> tuple[int, int]:
+    """NH with whole numbers (UMAC, section 4), the length as last word, and the one-to-one mixing."""
+    words = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+    # The key has a place for a part of a word even where there is none.
+    places = [*range(len(words)), len(data) // 8 + 1]
+    out = []
+    for keys in hash_key:
+        total = 0
+        for word, place in zip([*words, len(data)], places, strict=True):
+            low = (word + keys[place]) % 2**32
+            high = ((word >> 32) + (keys[place] >> 32)) % 2**32
+            total += low * high
+        total %= 2**64
+        for shift in (32, 29):
+            total = (total ^ total >> shift) * 0x9E3779B97F4A7C15 % 2**64
+        out.append(total ^ total >> 32)
+    return out[0], out[1]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=40), st.integers(0, 9), st.integers(0, 3))
+def test_the_hash_is_that_of_whole_numbers_wherever_the_bytes_lie(data, start, n_zeros):
+    key = np.random.default_rng(5).integers(0, 1 << 64, (2, 10), dtype=np.uint64, endpoint=False)
+    buffer = np.full(80, 0xA5, dtype=np.uint8)
+    texts = {data + bytes(n) for n in range(n_zeros + 1)}
+    hashes = set()
+    for text in texts:
+        buffer[start : start + len(text)] = np.frombuffer(text, dtype=np.uint8)
+        with np.errstate(over="ignore"):
+            first, second = hash_bytes(buffer.view(np.uint64), key, start, len(text))
+        assert (int(first), int(second)) == plain_hash(text, key.tolist())
+        hashes.add((int(first), int(second)))
+    assert len(hashes) == len(texts)
