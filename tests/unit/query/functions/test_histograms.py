@@ -31,6 +31,7 @@ def test_a_quantile_in_the_highest_bucket_is_the_highest_bound():
 
 def test_a_lowest_bucket_below_zero_is_not_divided():
     assert quantile(0, {"-.2": 1, "-0.1": 2, "0.3": 2, "+Inf": 3}) == -0.2
+    assert quantile(0, {"0": 0, "2": 1, "+Inf": 1}) == 0
 
 
 @pytest.mark.parametrize("buckets", [{"1": 1, "2": 2}, {"+Inf": 3}, {"1": 0, "+Inf": 0}])

@@ -107,6 +107,7 @@ def test_of_equal_extremes_the_last_one_tells_the_time():
 
 def test_a_nan_makes_the_median_deviation_nan():
     assert math.isnan(over("mad_over_time", regular(1, 2, math.nan, 4), 15 * MINUTE, 20 * MINUTE) or 0)
+    assert math.isnan(over("mad_over_time", regular(1, 2, 3, 4, 5, 6, 7, math.nan), 35 * MINUTE, 60 * MINUTE) or 0)
     assert over("mad_over_time", regular(4, 6, 2, 1, 999, 1, 2), 30 * MINUTE, 40 * MINUTE) == 1
 
 
