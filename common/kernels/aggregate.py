@@ -27,14 +27,9 @@ def _compensate(total, added, moved, error):
 
 @device
 def _add_to_mean(k, g, value, total, error, mean, count, incremental):
-    """One more value of an average: a compensated sum, and once that would overflow an incremental mean."""
+    """One more value of an average whose sum has overflowed or would: the mean is moved instead."""
     n = count[g, k]
     if not incremental[g, k]:
-        moved = total[g, k] + value
-        if not math.isinf(moved):
-            error[g, k] = _compensate(total[g, k], value, moved, error[g, k])
-            total[g, k] = moved
-            return
         incremental[g, k] = True
         mean[g, k] = total[g, k] / (n - 1.0)
         error[g, k] /= n - 1.0
@@ -71,18 +66,19 @@ def fold_groups(op, values, present, group, total, error, mean, count, increment
                     total[g, k] = 0.0 if math.isfinite(value) else np.nan
                 else:
                     total[g, k] = value
-            elif op == SUM:
+            elif op in (SUM, AVG):
                 moved = total[g, k] + value
-                error[g, k] = _compensate(total[g, k], value, moved, error[g, k])
-                total[g, k] = moved
+                if op == AVG and (incremental[g, k] or math.isinf(moved)):
+                    _add_to_mean(k, g, value, total, error, mean, count, incremental)
+                else:
+                    error[g, k] = _compensate(total[g, k], value, moved, error[g, k])
+                    total[g, k] = moved
             elif op == MIN:
                 if total[g, k] > value or math.isnan(total[g, k]):
                     total[g, k] = value
             elif op == MAX:
                 if total[g, k] < value or math.isnan(total[g, k]):
                     total[g, k] = value
-            elif op == AVG:
-                _add_to_mean(k, g, value, total, error, mean, count, incremental)
             else:
                 delta = value - mean[g, k]
                 mean[g, k] += delta / count[g, k]
@@ -126,8 +122,8 @@ def pick_rows(which, values, present, order, starts, limits, out):
     """Mark `limits[k]` rows of each group at step k: the highest (TOP), lowest (BOTTOM) or the first ones (FIRST).
 
     order: rows by group; those of group g are order[starts[g] : starts[g + 1]], ascending. out starts false.
-    NaN is picked only when nothing else is left; of equal values the first ones stay, as in a heap that is
-    replaced at its top by strictly better ones.
+    NaN is picked only when nothing else is left. Which of equal values stay is settled as in Prometheus: a binary
+    heap whose top is replaced by strictly better values only.
     """
     n_steps = present.shape[1]
     widest = 0

@@ -193,7 +193,9 @@ def _writeable(vector: Vector) -> Vector:
     if values.flags.writeable and present.flags.writeable:
         return vector
     return replace(
-        vector, values=np.require(values, requirements="CW"), present=np.require(present, requirements="CW")
+        vector,
+        values=np.require(values, requirements=("C", "W")),
+        present=np.require(present, requirements=("C", "W")),
     )
 
 

@@ -26,6 +26,10 @@ class Frame:
     query_end_ms: int
     query_step_ms: int
 
+    def key(self) -> tuple[int, int, int]:
+        """Equal for frames with equal steps."""
+        return int(self.steps[0]), self.step_ms, len(self.steps)
+
     def first(self) -> Frame:
         """The first step alone, for what is the same at all steps."""
         return replace(self, steps=self.steps[:1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,9 @@ class Sources:
         self._wanted: defaultdict[Matchers, list[tuple[int, int]]] = defaultdict(list)
         self._fetched: dict[Matchers, list[tuple[int, int, Selection]]] = {}
         self._without_stale: dict[int, Selection] = {}
+        # What several selectors of the query look at in the same way is worked out once.
+        self._uses: Counter[tuple[VectorSelector, int, int, int]] = Counter()
+        self._vectors: dict[tuple[VectorSelector, int, int, int], Vector] = {}
 
     def plan(self, expr: Expr, frame: Frame) -> None:
         """Note the time ranges that the selectors of `expr` look at when it is evaluated at these steps."""
@@ -52,6 +55,7 @@ class Sources:
         match expr:
             case VectorSelector():
                 self._want(expr, frame, self._lookback_ms)
+                self._uses[expr, *frame.key()] += 1
             case MatrixSelector():
                 self._want(expr.selector, frame, milliseconds(expr.range_))
             case Subquery():
@@ -112,6 +116,14 @@ class Sources:
 
     def instant(self, selector: VectorSelector, frame: Frame, *, times: bool = False) -> Vector:
         """Each series' latest sample of the lookback window of each step; with `times` its time in seconds."""
+        if times or self._uses[selector, *frame.key()] < 2:
+            return self._look_back(selector, frame, times=times)
+        key = (selector, *frame.key())
+        if key not in self._vectors:
+            self._vectors[key] = self._look_back(selector, frame, times=False)
+        return self._vectors[key]
+
+    def _look_back(self, selector: VectorSelector, frame: Frame, *, times: bool) -> Vector:
         ends = frame.ends(selector)
         selection = self._find(selector.matchers, int(ends[0]) - self._lookback_ms + 1, int(ends[-1]))
         n_series, n_steps = len(selection.labels), len(ends)

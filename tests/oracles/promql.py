@@ -154,14 +154,14 @@ class Oracle:
         end = self._reference(node, time)
         step = node.step or self.subquery_step_ms
         out: dict[frozenset[tuple[str, str]], Window] = {}
-        for inner in range(end - node.range_ + 1, end + 1):
-            if inner % step == 0:
-                elements = self.value(node.expr, inner)
-                _refuse_duplicates(elements)
-                for element in elements:
-                    key = frozenset(element.labels.items())
-                    window = out.setdefault(key, Window(element.labels, [], element.drop_name))
-                    window.samples.append((inner, element.value))
+        after_left_edge = ((end - node.range_) // step + 1) * step
+        for inner in range(after_left_edge, end + 1, step):
+            elements = self.value(node.expr, inner)
+            _refuse_duplicates(elements)
+            for element in elements:
+                key = frozenset(element.labels.items())
+                window = out.setdefault(key, Window(element.labels, [], element.drop_name))
+                window.samples.append((inner, element.value))
         return list(out.values())
 
 
