@@ -49,8 +49,8 @@ def hash_bytes(words, hash_key, start, size):
     """128-bit hash of `size` bytes from byte `start`; size <= MAX_HASHED_BYTES.
 
     Two NH sums with independent keys (Black et al., UMAC, CRYPTO '99, section 4): without the key, no choice of
-    two different strings makes them collide with a probability above 2^-64. The length is hashed as a last word,
-    so that zero bytes at the end count.
+    two different strings makes them collide with a probability above 2^-62 (2^-64 if they are equally long). The
+    length is hashed as a last word, so that zero bytes at the end count.
     """
     shift = np.uint64((start & 7) * 8)
     at = start >> 3
