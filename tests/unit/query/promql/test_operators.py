@@ -42,6 +42,7 @@ def message_of(text: str) -> str:
         ("a - b - c", "((a-b)-c)"),
         ("a + b * c % d", "(a+((b*c)%d))"),
         ("a * b atan2 c", "((a*b)atan2c)"),
+        ("a + b atan2 c", "(a+(batan2c))"),
         ("a ^ b ^ c", "(a^(b^c))"),
         ("a * b ^ c", "(a*(b^c))"),
         ("-a ^ b", "(-(a^b))"),
