@@ -175,7 +175,7 @@ def _get_values(data, at, end, scratch, values, bits):
     n_integers = 0
     for i in range(mask.size):
         for bit in range(8):
-            n_integers += (mask[i] >> bit) & 1
+            n_integers += np.int64((mask[i] >> bit) & 1)
     at = _get_column(data, at, end, scratch[:n_integers])
     if at < 0:
         return BAD_VARINT
