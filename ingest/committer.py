@@ -107,9 +107,8 @@ class GroupCommitter(Generic[Outcome]):
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight == 0, max(0.0, deadline - time.monotonic()))
             left = list(self._waiting)

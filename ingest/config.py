@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_ACTIVE_SERIES = 1 << 24
+"""More series than this cannot be numbered: a storage node takes a record with higher refs to be corrupt."""
+
 
 @dataclass(frozen=True, slots=True)
 class IngestConfig:
@@ -45,6 +48,10 @@ class IngestConfig:
             value = getattr(self, name)
             if value < 0 or (value == 0 and name != "linger_s"):
                 raise ValueError(f"{name} is {value}; it must be positive")
+        if self.max_active_series > MAX_ACTIVE_SERIES:
+            raise ValueError(
+                f"max_active_series is {self.max_active_series}; at most {MAX_ACTIVE_SERIES} are possible"
+            )
 
     @property
     def max_compressed_bytes(self) -> int:

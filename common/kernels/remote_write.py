@@ -181,6 +181,22 @@ def _series(data, words, at, end, n, scratch, timestamps, values):
     return OK, n, labels_at, labels_end, scratch, n_histograms
 
 
+@device
+def _recognise(words, hash_key, index, keys, labels_at, labels_end, guess):
+    """Slot of the series with these label fields, -1 if it is not in the table, and their hash.
+
+    guess: the slot to try first. Label sets that are too long to be hashed are never in the table.
+    """
+    if labels_end - labels_at > MAX_HASHED_BYTES:
+        return np.int64(-1), np.uint64(0), np.uint64(0)
+    first, second = hash_bytes(words, hash_key, labels_at, labels_end - labels_at)
+    # Senders keep an order, so the series that was added next is likely the one that comes next.
+    if guess < len(keys) and keys[guess, 0] == first and keys[guess, 1] == second:
+        return np.int64(guess), first, second
+    slot, _ = find(index, keys, first, second)
+    return slot, first, second
+
+
 @kernel(
     "int64(uint8[::1], uint64[::1], int64, int64, uint64[:, ::1], int32[::1], uint64[:, ::1],"
     " int32[::1], int64[::1], uint64[::1], int64[:, ::1], uint64[:, ::1], int64[::1])"
@@ -247,17 +263,7 @@ def walk(
                 counts[HISTOGRAM_START] = labels_at
                 counts[HISTOGRAM_END] = labels_end
 
-        first = np.uint64(0)
-        second = np.uint64(0)
-        guess = slot + 1
-        slot = np.int64(-1)
-        if labels_end - labels_at <= MAX_HASHED_BYTES:
-            first, second = hash_bytes(words, hash_key, labels_at, labels_end - labels_at)
-            # Senders keep an order, so the series that was added next is likely the one that comes next.
-            if 0 <= guess < len(keys) and keys[guess, 0] == first and keys[guess, 1] == second:
-                slot = guess
-            else:
-                slot, _ = find(index, keys, first, second)
+        slot, first, second = _recognise(words, hash_key, index, keys, labels_at, labels_end, slot + 1)
         mark = slot
         if slot < 0:
             mark = -1 - n_unknown
