@@ -19,7 +19,9 @@ from tests.oracles import remote_write as oracle
 CONFIG = IngestConfig(max_labels_per_series=4, max_label_name_bytes=12, max_label_value_bytes=9)
 STALE = 0x7FF0000000000002
 
-names = st.sampled_from([b"__name__", b"a", b"b", b"job", "température".encode(), b"", b"x" * 13, b"\xff", b"zz", b"zzz"])
+names = st.sampled_from(
+    [b"__name__", b"a", b"b", b"job", "température".encode(), b"", b"x" * 13, b"\xff", b"zz", b"zzz"]
+)
 values = st.sampled_from([b"", b"up", b"v" * 10, "é".encode(), b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"1"])
 good_names = st.sampled_from([b"a", b"b", b"job", b"zone", b"A"])
 good_values = st.sampled_from([b"1", b"2", b"", "ü".encode(), b"long-one"])
@@ -51,7 +53,9 @@ def any_series(draw):
     """A TimeSeries with its fields in any order, unknown fields, exemplars and histograms between them."""
     parts = [oracle.label_field(*label) for label in draw(labels_of_any_kind)]
     others = [oracle.sample_field(*sample) for sample in draw(samples)]
-    others += draw(st.lists(st.sampled_from([oracle.delimited(3, b"exemplar"), oracle.delimited(4, b"")]), max_size=1))
+    others += draw(
+        st.lists(st.sampled_from([oracle.delimited(3, b"exemplar"), oracle.delimited(4, b"")]), max_size=1)
+    )
     others.append(draw(unknown_fields))
     if draw(st.integers(0, 3)):
         parts += others

@@ -30,14 +30,14 @@ def test_an_acknowledgement_speaks_of_the_table_that_its_group_was_made_with() -
     put(batcher, *range(10))
     batcher.acknowledged(batcher.seal(0))
     for now_ms in (HOUR_MS, 2 * HOUR_MS):
-        put(batcher, 7, 8)
+        put(batcher, 0, 1)
         under_way = batcher.seal(now_ms)
     old = batcher.table
     batcher.make_room_for_series(3 * HOUR_MS - 1)
     assert batcher.table is not old
     assert batcher.table.n_slots == 2
     batcher.acknowledged(under_way)
-    put(batcher, 7, 8, 20)
+    put(batcher, 0, 1, 20)
     assert n_declared(batcher.seal(3 * HOUR_MS)) == 3
 
 
