@@ -28,3 +28,31 @@ def look_back(offsets, timestamps, bits, ends, lookback_ms, want_times, out, pre
             present[i, k] = found
             if found:
                 out[i, k] = timestamps[at] if want_times else bits[at]
+
+
+@kernel(
+    "void(int64[::1], int64[::1], float64[::1], int64[::1], int64, float64[:, ::1], boolean[:, ::1])",
+)
+def interpolate(offsets, timestamps, values, ends, lookback_ms, out, present):
+    """Each series' value at every end, on the line between the samples around it.
+
+    Samples count in (end - lookback_ms, end + lookback_ms]. Without a later one the latest is taken, without an
+    earlier one there is none. Shapes as in `look_back`; stale markers have been removed.
+    """
+    for i in range(len(offsets) - 1):
+        start = offsets[i]
+        stop = offsets[i + 1]
+        at = start - 1
+        for k in range(len(ends)):
+            end = ends[k]
+            while at + 1 < stop and timestamps[at + 1] <= end:
+                at += 1
+            present[i, k] = at >= start and timestamps[at] > end - lookback_ms
+            if not present[i, k]:
+                continue
+            before = values[at]
+            if timestamps[at] == end or at + 1 >= stop or timestamps[at + 1] > end + lookback_ms:
+                out[i, k] = before
+            else:
+                gone = float(end - timestamps[at]) / float(timestamps[at + 1] - timestamps[at])
+                out[i, k] = before + (values[at + 1] - before) * gone

@@ -22,10 +22,12 @@ from common.kernels.aggregate import (
 )
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.budget import Budget
-from query.engine.gofmt import general, positional, quote
+from query.engine.functions.gonumbers import format_g
+from query.engine.gofmt import positional
 from query.engine.labeling import Rows, drop, empty_table, keep, number, set_label
 from query.engine.values import Annotations, EvalError, Scalar, String, Value, Vector
 from query.promql.ast import Aggregate
+from query.promql.quoting import quote
 
 _FOLDS = {
     "sum": SUM,
@@ -141,7 +143,7 @@ def _quantile(
     assert node.param is not None
     highest, lowest = float(quantiles.max()), float(quantiles.min())
     for q in [highest] * (not highest <= 1.0) + [lowest] * (lowest < 0.0):
-        annotations.warn(f"quantile value should be between 0 and 1, got {general(q)}", node.param.span)
+        annotations.warn(f"quantile value should be between 0 and 1, got {format_g(q)}", node.param.span)
     values = np.zeros((n_groups, vector.values.shape[1]))
     present = np.zeros(values.shape, dtype=np.bool_)
     order, starts = _members(group, n_groups)
@@ -160,9 +162,9 @@ def _pick(node: Aggregate, vector: Vector, limits: NDArray[np.float64]) -> Vecto
     if limits.max() < 1:
         return _nothing(vector)
     if limits.min() <= _SMALLEST_INT64:
-        raise EvalError(f"Scalar value {general(float(limits.min()))} underflows int64")
+        raise EvalError(f"Scalar value {format_g(float(limits.min()))} underflows int64")
     if limits.max() >= _LARGEST_INT64:
-        raise EvalError(f"Scalar value {general(float(limits.max()))} overflows int64")
+        raise EvalError(f"Scalar value {format_g(float(limits.max()))} overflows int64")
     group, firsts = number(_grouped_labels(node, vector.labels))
     order, starts = _members(group, len(firsts))
     present = np.zeros_like(vector.present)
@@ -193,7 +195,7 @@ def _limit_ratio(node: Aggregate, vector: Vector, ratios: NDArray[np.float64], a
     for bound, extreme in ((1.0, float(ratios.max())), (-1.0, float(ratios.min()))):
         if abs(extreme) > 1.0 and extreme * bound > 0.0:
             annotations.warn(
-                f"ratio value should be between -1 and 1, got {general(extreme)}, capping to {general(bound)}",
+                f"ratio value should be between -1 and 1, got {format_g(extreme)}, capping to {format_g(bound)}",
                 node.param.span,
             )
     ratios = np.clip(ratios, -1.0, 1.0)

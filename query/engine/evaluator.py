@@ -49,6 +49,12 @@ _READS_THE_CLOCK = frozenset(
 """Functions whose result depends on the step even if their arguments do not."""
 
 
+_EXTENDED = {
+    "anchored": ("changes", "delta", "increase", "rate", "resets"),
+    "smoothed": ("delta", "increase", "rate"),
+}
+"""Functions that know what to do with an extended range."""
+
 _ABOUT_THE_QUERY: dict[str, Callable[[Frame], int]] = {
     "start": lambda frame: frame.query_start_ms,
     "end": lambda frame: frame.query_end_ms,
@@ -169,6 +175,7 @@ class Evaluator:
         function = FUNCTIONS.get(expr.function)
         if function is None:
             raise EvalError(f"function {expr.function} is not supported")
+        _refuse_extended(expr)
         args = tuple(self.evaluate(_unwrap(arg), frame) for arg in expr.args)
         context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
         self._budget.check()
@@ -179,6 +186,14 @@ class Evaluator:
             value = replace(value, labels=adopt(value.labels, self._pool))
         # A function that changes labels may have made equal ones.
         return merge_rows(_writeable(value))
+
+
+def _refuse_extended(call: Call) -> None:
+    for arg in map(_unwrap, call.args):
+        extended = arg.selector.extended if isinstance(arg, MatrixSelector) else None
+        if extended is not None and call.function not in _EXTENDED[extended]:
+            allowed = ", ".join(_EXTENDED[extended])
+            raise EvalError(f"{extended} modifier can only be used with: {allowed} - not with {call.function}")
 
 
 def _unwrap(expr: Expr) -> Expr:

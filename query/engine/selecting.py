@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from common.kernels.select import look_back
+from common.kernels.select import interpolate, look_back
 from common.labels import LabelTable, StringPool
 from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
 from query.engine.budget import Budget
 from query.engine.frame import Frame, milliseconds, n_steps_inside
 from query.engine.labeling import adopt
-from query.engine.values import EvalError, RangeVector, Vector
+from query.engine.values import RangeVector, Vector
 from query.promql.ast import (
     Aggregate,
     Binary,
@@ -54,7 +54,7 @@ class Sources:
             return
         match expr:
             case VectorSelector():
-                self._want(expr, frame, self._lookback_ms)
+                self._want(expr, frame, None)
                 self._uses[expr, *frame.key()] += 1
             case MatrixSelector():
                 self._want(expr.selector, frame, milliseconds(expr.range_))
@@ -74,12 +74,18 @@ class Sources:
             case Paren() | Unary():
                 self.plan(expr.expr, frame)
 
-    def _want(self, selector: VectorSelector, frame: Frame, window_ms: int) -> None:
-        if selector.extended is not None:
-            raise EvalError(f"the {selector.extended} modifier is not supported yet")
+    def _want(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> None:
+        self._wanted[selector.matchers].append(self._reach(selector, frame, range_ms))
+
+    def _reach(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> tuple[int, int]:
+        """The closed range of times that a selector touches; range_ms is None for an instant one."""
         ends = frame.ends(selector)
+        before_ms = self._lookback_ms if range_ms is None else range_ms
+        if selector.extended is not None and range_ms is not None:
+            before_ms += self._lookback_ms
+        after_ms = self._lookback_ms if selector.extended == "smoothed" else 0
         # Windows are open on the left.
-        self._wanted[selector.matchers].append((int(ends[0]) - window_ms + 1, int(ends[-1])))
+        return int(ends[0]) - before_ms + 1, int(ends[-1]) + after_ms
 
     def fetch(self) -> StringPool:
         """Read what was planned; returns the string pool of the query, which all labels use from now on.
@@ -108,8 +114,9 @@ class Sources:
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
         return pool
 
-    def _find(self, matchers: Matchers, start_ms: int, end_ms: int) -> Selection:
-        for first_ms, last_ms, selection in self._fetched[matchers]:
+    def _find(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> Selection:
+        start_ms, end_ms = self._reach(selector, frame, range_ms)
+        for first_ms, last_ms, selection in self._fetched[selector.matchers]:
             if first_ms <= start_ms and end_ms <= last_ms:
                 return selection
         raise AssertionError("a selector reads outside its plan")
@@ -125,32 +132,46 @@ class Sources:
 
     def _look_back(self, selector: VectorSelector, frame: Frame, *, times: bool) -> Vector:
         ends = frame.ends(selector)
-        selection = self._find(selector.matchers, int(ends[0]) - self._lookback_ms + 1, int(ends[-1]))
+        selection = self._find(selector, frame, None)
         n_series, n_steps = len(selection.labels), len(ends)
         self._budget.reserve(n_series, n_steps)
         columns = ends[:1] if frame.fixed(selector) else ends
         out = np.empty((n_series, len(columns)), dtype=np.int64)
         present = np.empty(out.shape, dtype=np.bool_)
-        bits = selection.values.view(np.int64)
-        for rows in self._budget.chunks(n_series, len(columns)):
-            offsets = selection.offsets[rows.start : rows.stop + 1]
-            look_back(
-                offsets, selection.timestamps, bits, columns, self._lookback_ms, times, out[rows], present[rows]
-            )
-        values = out / 1000.0 if times else out.view(np.float64)
+        if selector.extended == "smoothed" and not times:
+            kept, values = self._kept(selection), out.view(np.float64)
+            interpolate(kept.offsets, kept.timestamps, kept.values, columns, self._lookback_ms, values, present)
+        else:
+            bits = selection.values.view(np.int64)
+            for rows in self._budget.chunks(n_series, len(columns)):
+                offsets = selection.offsets[rows.start : rows.stop + 1]
+                look_back(
+                    offsets,
+                    selection.timestamps,
+                    bits,
+                    columns,
+                    self._lookback_ms,
+                    times,
+                    out[rows],
+                    present[rows],
+                )
+            values = out / 1000.0 if times else out.view(np.float64)
         if len(columns) < n_steps:
             values = np.repeat(values, n_steps, axis=1)
             present = np.repeat(present, n_steps, axis=1)
         return Vector(selection.labels, values, present, np.zeros(n_series, dtype=np.bool_))
 
+    def _kept(self, selection: Selection) -> Selection:
+        kept = self._without_stale.get(id(selection))
+        if kept is None:
+            kept = self._without_stale[id(selection)] = without_stale_markers(selection)
+        return kept
+
     def ranges(self, selector: MatrixSelector, frame: Frame) -> RangeVector:
         """Each series' samples around the window of each step."""
         ends = frame.ends(selector.selector)
         range_ms = milliseconds(selector.range_)
-        selection = self._find(selector.selector.matchers, int(ends[0]) - range_ms + 1, int(ends[-1]))
-        kept = self._without_stale.get(id(selection))
-        if kept is None:
-            kept = self._without_stale[id(selection)] = without_stale_markers(selection)
+        kept = self._kept(self._find(selector.selector, frame, range_ms))
         no_drop = np.zeros(len(kept.labels), dtype=np.bool_)
         return RangeVector(kept.labels, kept.offsets, kept.timestamps, kept.values, ends, range_ms, no_drop)
 

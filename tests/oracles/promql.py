@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TypeAlias
 
 from query.promql.ast import (
@@ -269,12 +270,8 @@ def _positional(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    text = f"{value:.17f}" if value != int(value) else str(int(value))
-    if value == 0 and math.copysign(1, value) < 0:
-        return "-0"
-    while float(text[:-1] or "x") == value if "." in text else False:
-        text = text[:-1]
-    return text
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 # ---- binary operators ------------------------------------------------------------------------------------------
