@@ -21,7 +21,7 @@ def log(options: Mapping[str, Any]) -> LogOptions:
 
 
 def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:
-    return NodeConfig(name=name, data_dir=options["data_dir"] / "views", retention_ms=options["retention"])
+    return NodeConfig(name=name, data_dir=options["data_dir"], retention_ms=options["retention"])
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:

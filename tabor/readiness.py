@@ -1,30 +1,72 @@
-"""Is the node caught up? For /-/ready, and for the bar on the terminal."""
+"""Is the node caught up? For /-/ready, for the bar on the terminal, and for whoever asks too early."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from storage_node.service import StorageNode
+from common.errors import LogUnavailable, RetryableError
 from tabor.progress import Bar
+
+if TYPE_CHECKING:
+    from storage_node.service import StorageNode
 
 _ASK_EVERY_S = 0.02
 
 
-def readiness(node: StorageNode) -> tuple[bool, dict[str, Any]]:
-    """Whether the node is ready, and how far it is."""
-    progress = node.progress()
-    reason = node.healthy()
-    return progress.ready and reason is None, {"reason": reason or "replaying the log", **progress.as_dict()}
+class NodeState:
+    """What the wiring knows of its node: not started, replaying, ready."""
 
+    def __init__(self, node: StorageNode) -> None:
+        self._node = node
+        self.started = False
 
-async def until_caught_up(node: StorageNode, stop: asyncio.Event) -> bool:
-    """Wait until the node has replayed the log; False if a stop came first."""
-    with Bar("replaying the log") as bar:
-        while not stop.is_set():
-            progress = node.progress()
-            if progress.ready:
-                return True
-            bar.update(progress.done, progress.total, progress.note)
-            await asyncio.sleep(_ASK_EVERY_S)
-    return False
+    def require_started(self) -> None:
+        """For routes that read the views.
+
+        Raises:
+            RetryableError: they are not open yet.
+        """
+        if not self.started:
+            raise RetryableError("the views are being opened")
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether reads and writes are served, else why not and how far the replay is."""
+        if not self.started:
+            return False, {"reason": "opening the views"}
+        try:
+            progress = self._node.progress()
+        except LogUnavailable as error:
+            return False, {"reason": str(error)}
+        unhealthy = self._node.healthy()
+        details = {
+            "reason": unhealthy or "replaying the log",
+            "next_offset": sum(p.next_offset for p in progress.partitions),
+            "high_watermark": sum(p.high_watermark for p in progress.partitions),
+            "samples_per_s": round(progress.samples_per_s),
+            "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
+            "partitions": [asdict(p) for p in progress.partitions],
+        }
+        return progress.ready and unhealthy is None, details
+
+    async def until_ready(self, stop: asyncio.Event) -> bool:
+        """Wait until the node has replayed the log; False if a stop came first."""
+        first: int | None = None
+        with Bar("replaying the log") as bar:
+            while not stop.is_set():
+                ready, details = self.readiness()
+                if ready:
+                    return True
+                if "next_offset" in details:
+                    first = details["next_offset"] if first is None else first
+                    left = details["seconds_left"]
+                    bar.update(
+                        details["next_offset"] - first,
+                        max(details["high_watermark"] - first, 1),
+                        f"{details['samples_per_s']:,} samples/s"
+                        + ("" if left is None else f", {left:.0f} s left")
+                        + ("" if details["reason"] == "replaying the log" else f", {details['reason']}"),
+                    )
+                await asyncio.sleep(_ASK_EVERY_S)
+        return False

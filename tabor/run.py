@@ -21,7 +21,7 @@ from storage_node.config import NodeConfig
 from tabor import kernels
 from tabor.folder import DataFolder
 from tabor.progress import say
-from tabor.readiness import readiness, until_caught_up
+from tabor.readiness import NodeState
 from tabor.serving import build_app, first_of, listen, serve, serving
 from tabor.values import Address
 from tabor.version import VERSION
@@ -70,6 +70,8 @@ async def _serve(
     query_config: QueryConfig,
 ) -> None:
     # Imported here, after the first line of output and the locks: these bring most of what start-up costs.
+    from fastapi import Depends
+
     from ingest.http import router as ingest_router
     from ingest.ingestor import Ingestor
     from query.http import router as query_router
@@ -80,14 +82,16 @@ async def _serve(
     node = StorageNode(log, node_config)
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
-    app = build_app(lambda: readiness(node))
+    state = NodeState(node)
+    app = build_app(state.readiness)
     app.include_router(ingest_router(ingestor))
-    app.include_router(query_router(queries, VERSION))
-    app.include_router(node_router(node))
+    for routes in (query_router(queries, VERSION), node_router(node)):
+        app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:
         async with serving(app, sock) as stop:
-            if await first_of(stop, asyncio.to_thread(node.start)) and await until_caught_up(node, stop):
+            state.started = await first_of(stop, asyncio.to_thread(node.start))
+            if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
                 say(f"remote_write url:  http://{address}/api/v1/write")
                 say(

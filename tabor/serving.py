@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from common.errors import StartupError
+from common.errors import RetryableError, StartupError
 from tabor.values import Address
 
 GRACE_S = 6
@@ -42,6 +42,11 @@ def listen(address: Address) -> socket.socket:
 def build_app(readiness: Readiness) -> FastAPI:
     """An application with the routes that every service has."""
     app = FastAPI(title="Tabor", docs_url=None, redoc_url=None)
+
+    @app.exception_handler(RetryableError)
+    async def unavailable(_: Request, error: RetryableError) -> Response:
+        body = {"status": "error", "errorType": "unavailable", "error": str(error)}
+        return JSONResponse(body, 503, {"Retry-After": str(max(1, round(error.retry_after_s)))})
 
     @app.get("/-/healthy")
     async def healthy() -> PlainTextResponse:
