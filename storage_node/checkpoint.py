@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -65,7 +66,8 @@ def checkpoint(state: PartitionState) -> int:
     state.changed_windows.clear()
     state.dropped_before = None
     state.series.tails.data[touched] = NONE
-    state.head = SampleBuffer()
+    # The next head will probably be as large; what is not used of it takes no memory.
+    state.head = SampleBuffer(state.head.size)
     state.saved_offset = state.next_offset
     return batch.size_bytes
 
@@ -82,22 +84,36 @@ def _seal(state: PartitionState, touched: NDArray[np.uint32], batch: Batch) -> d
     plan = state.plan_segments(snos, state.horizon_ms, MAX_TIME_MS, [], with_head=True)
     offsets, times, bits = read_rows([PartitionRead(plan, state.segments)], len(snos))
     sealed: dict[int, Segment] = {}
+    for number, starts, window_times, window_bits in _by_window(offsets, times, bits):
+        rows = np.flatnonzero(np.diff(starts))
+        row_starts = np.append(starts[rows], starts[-1])
+        encoded = encode_blocks(snos[rows], row_starts, window_times, window_bits)
+        name = state.next_segment + len(sealed) << GENERATION_BITS
+        order_keys = state.order_keys()[snos[rows]]
+        n_samples = len(window_times)
+        sealed[number] = state.segments.put(batch, state.partition, number, name, order_keys, [encoded], n_samples)
+    return sealed
+
+
+def _by_window(
+    offsets: NDArray[np.int64], times: NDArray[np.int64], bits: NDArray[np.uint64]
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]]:
+    """Split rows of samples by window: (window, offsets, times, bits) with as many rows, some of them empty."""
+    if not len(times):
+        return
+    number = window_of(int(times.min()))
+    if int(times.max()) <= window_end(number):
+        yield number, offsets, times, bits
+        return
     cursor = offsets[:-1].copy()
     n_left = len(times)
     while n_left:
         number = window_of(int(times[cursor[cursor < offsets[1:]]].min()))
-        starts = np.empty(len(snos) + 1, dtype=np.int64)
-        window_times = np.empty(n_left, dtype=np.int64)
-        window_bits = np.empty(n_left, dtype=np.uint64)
-        n = take_until(offsets, times, bits, cursor, window_end(number), starts, window_times, window_bits)
-        rows = np.flatnonzero(np.diff(starts))
-        row_starts = np.append(starts[rows], n)
-        encoded = encode_blocks(snos[rows], row_starts, window_times[:n], window_bits[:n])
-        name = state.next_segment + len(sealed) << GENERATION_BITS
-        order_keys = state.order_keys()[snos[rows]]
-        sealed[number] = state.segments.put(batch, state.partition, number, name, order_keys, [encoded], n)
+        starts = np.empty(len(offsets), dtype=np.int64)
+        times_out, bits_out = np.empty(n_left, dtype=np.int64), np.empty(n_left, dtype=np.uint64)
+        n = take_until(offsets, times, bits, cursor, window_end(number), starts, times_out, bits_out)
+        yield number, starts, times_out[:n], bits_out[:n]
         n_left -= n
-    return sealed
 
 
 def _encode_meta(state: PartitionState, next_segment: int) -> bytes:

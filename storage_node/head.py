@@ -37,6 +37,7 @@ class SampleBuffer:
     __slots__ = ("previous", "size", "snos", "timestamps", "value_bits")
 
     def __init__(self, room: int = _LEAST_ROOM) -> None:
+        room = max(room, _LEAST_ROOM)
         self.size = 0
         self.snos: NDArray[np.uint32] = np.empty(room, dtype=np.uint32)
         self.timestamps: NDArray[np.int64] = np.empty(room, dtype=np.int64)

@@ -107,11 +107,10 @@ class PartitionState:
         """Apply the record at an offset.
 
         Raises:
-            CorruptError: its declarations cannot be taken; the caller goes on with `skip`.
+            CorruptError: a ref or a declaration cannot be taken; the caller goes on with `skip`.
             DiskError: the caller looks at `next_offset`: the record is applied, or can be applied again.
         """
         assert offset >= self.next_offset, "a record was applied before"
-        self._check(offset, batch)
         self._advance_clock(batch.created_ms)
         producer = self.producers.heard_of(batch.producer_id, self.clock_ms)
         if len(batch.declared_refs):
@@ -133,11 +132,11 @@ class PartitionState:
         assert offset >= self.next_offset
         self.next_offset = offset
 
-    def _check(self, offset: int, batch: RecordBatch) -> None:
-        highest = max(int(batch.refs.max(initial=0)), int(batch.declared_refs.max(initial=0)))
+    def _check_refs(self, refs: NDArray[np.uint32]) -> None:
+        highest = int(refs.max())
         if highest >= MAX_REFS:
             message = f"ref {highest} is above the limit of {MAX_REFS}"
-            raise CorruptError(message, partition=self.partition, offset=offset)
+            raise CorruptError(message, partition=self.partition, offset=self.next_offset)
 
     def _advance_clock(self, created_ms: int) -> None:
         if created_ms <= self.clock_ms:
@@ -161,6 +160,7 @@ class PartitionState:
         self.horizon_ms = horizon_ms
 
     def _declare(self, producer: Producer, batch: RecordBatch) -> None:
+        self._check_refs(batch.declared_refs)
         # Should a record declare a ref more than once, the last declaration counts.
         _, from_end = np.unique(batch.declared_refs[::-1], return_index=True)
         rows = np.sort(len(batch.declared_refs) - 1 - from_end)
@@ -266,6 +266,7 @@ class PartitionState:
                 self.changed_windows.add(number)
 
     def _add_orphans(self, producer: Producer, refs: NDArray[np.uint32]) -> None:
+        self._check_refs(refs)
         refs = np.unique(refs)
         unknown = refs[producer.lookup(refs) == NONE]
         snos = []

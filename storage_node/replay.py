@@ -14,7 +14,7 @@ from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import SegmentGone
 from storage_node.merging import merge, plan_merge
-from storage_node.views import Views, exchange, views_folder
+from storage_node.views import FolderLock, Views, exchange, views_folder
 
 POLL_S = 0.5
 Progress = Callable[[int, int, int], None]
@@ -34,8 +34,8 @@ def replay(
 ) -> list[Replayed]:
     """Build the views anew from the log, up to its end at the time of the call, then put them in place.
 
-    The old views are first brought to the same offsets, so that equal digests mean equal contents. The new ones are
-    built in a folder beside and exchanged at the end: a kill at any moment leaves the old ones or the new.
+    The old views are first brought to the same offsets, so that equal digests mean equal contents. The new ones
+    are built in a folder beside and exchanged at the end: a kill at any moment leaves the old ones or the new.
 
     Raises:
         StartupError: a node is running on the folder; or the log no longer begins at its beginning, so that
@@ -45,10 +45,15 @@ def replay(
     cut = [p for p in range(log.partitions) if log.bounds(p).start > 0]
     if cut and not force:
         raise StartupError(
-            f"the log of partition {cut[0]} begins at offset {log.bounds(cut[0]).start}, so that a replay would lose "
-            "what was there before; use --force to do it all the same"
+            f"the log of partition {cut[0]} begins at offset {log.bounds(cut[0]).start}, so that a replay would "
+            "lose what was there before; use --force to do it all the same"
         )
     ends = {partition: log.bounds(partition).high_watermark for partition in range(log.partitions)}
+    with FolderLock(config.data_dir):
+        return _replay(log, ends, config, progress)
+
+
+def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progress) -> list[Replayed]:
     folder = views_folder(config.data_dir)
     before: list[str | None] = [None] * log.partitions
     if folder.exists():
@@ -76,9 +81,7 @@ def replay(
 def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig) -> list[str | None]:
     try:
         views = Views(folder, log.partitions, config)
-    except StartupError as error:
-        if "in use" in str(error):
-            raise
+    except StartupError:
         shutil.rmtree(folder)
         return [None] * log.partitions
     try:

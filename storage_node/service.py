@@ -21,7 +21,7 @@ from storage_node.config import NodeConfig
 from storage_node.errors import DiskError, SegmentGone
 from storage_node.merging import merge, plan_merge
 from storage_node.store import NodeStore
-from storage_node.views import Shard, Views, views_folder
+from storage_node.views import FolderLock, Shard, Views, views_folder
 
 POLL_S = 0.2
 MERGE_PAUSE_S = 1.0
@@ -85,8 +85,13 @@ class StorageNode:
             StartupError: the folder cannot be used, or its views are ahead of the log.
             LogUnavailable: the log cannot be asked for its bounds.
         """
-        self._views = self._open()
-        self._targets = self._high_watermarks()
+        self._folder_lock = FolderLock(self._config.data_dir)
+        try:
+            self._targets = self._high_watermarks()
+            self._views = self._open()
+        except BaseException:
+            self._folder_lock.close()
+            raise
         self._threads = [
             threading.Thread(target=self._guarded, args=(run,), name=f"{self._config.name}-{name}", daemon=True)
             for name, run in (("apply", self._apply), ("merge", self._merge))
@@ -131,6 +136,7 @@ class StorageNode:
                 _log.error("final_checkpoint_failed", reason=str(error))
             self._views.close()
             self._views = None
+            self._folder_lock.close()
 
     # -- state --------------------------------------------------------------------------------------------------
 

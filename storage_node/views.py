@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import threading
@@ -170,6 +171,37 @@ class Views:
     def close(self) -> None:
         """Release the folder; what was not saved is read from the log again."""
         self.disk.close()
+
+
+class FolderLock:
+    """Keeps other processes from the views of a data folder, until it is closed or the process ends.
+
+    Raises:
+        StartupError: another process has the lock, or the folder cannot be written.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            self._file = (data_dir / "views.lock").open("a")
+        except OSError as error:
+            raise StartupError(f"the data folder {data_dir} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise StartupError(
+                f"the data folder {data_dir} is in use by another process; stop it, or choose another --data-dir"
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def views_folder(data_dir: Path) -> Path:
