@@ -33,12 +33,12 @@ def test_an_acknowledgement_speaks_of_the_table_that_its_group_was_made_with() -
         put(batcher, 0, 1)
         under_way = batcher.seal(now_ms)
     old = batcher.table
-    batcher.make_room_for_series(3 * HOUR_MS - 1)
+    batcher.make_room_for_series(2 * HOUR_MS + 60_000)
     assert batcher.table is not old
     assert batcher.table.n_slots == 2
     batcher.acknowledged(under_way)
     put(batcher, 0, 1, 20)
-    assert n_declared(batcher.seal(3 * HOUR_MS)) == 3
+    assert n_declared(batcher.seal(2 * HOUR_MS + 60_000)) == 3
 
 
 def test_a_full_table_of_live_series_is_left_as_it_is() -> None:
