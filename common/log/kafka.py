@@ -302,7 +302,8 @@ class KafkaLog:
         deadline = time.monotonic() + _REQUEST_TIMEOUT_S
         while True:
             try:
-                start, end = self._asker.get_watermark_offsets(where, timeout=_REQUEST_TIMEOUT_S)
+                left_s = max(_RETRY_S, deadline - time.monotonic())
+                start, end = self._asker.get_watermark_offsets(where, timeout=left_s)
                 break
             except (KafkaException, RuntimeError) as error:
                 # A partition that is new or changes its leader cannot answer for a moment.

@@ -1,0 +1,84 @@
+"""Where a log is, as one string."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.errors import StartupError
+from common.log.base import DEFAULT_PARTITIONS
+from common.log.url import KafkaUrl, open_log, parse_kafka_url, redact
+
+
+def test_local_lies_in_a_folder_of_the_data_folder(tmp_path: Path) -> None:
+    log = open_log("local", data_dir=tmp_path, partitions=None)
+    assert log.partitions == DEFAULT_PARTITIONS
+    log.close()
+    assert (tmp_path / "log").is_dir()
+
+
+def test_local_without_a_folder_is_refused() -> None:
+    with pytest.raises(StartupError, match="needs a data folder"):
+        open_log("local", data_dir=None, partitions=1)
+
+
+def test_a_kafka_url_gives_brokers_prefix_and_options() -> None:
+    url = "kafka://a:9092,b.example:9093,[::1]:9094/prod?security.protocol=SASL_SSL&sasl.password=p%26%3D%2B"
+    assert parse_kafka_url(url) == KafkaUrl(
+        "a:9092,b.example:9093,[::1]:9094", "prod", {"security.protocol": "SASL_SSL", "sasl.password": "p&=+"}
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "Local",
+        "file:///x",
+        "kafka://",
+        "kafka:///prefix",
+        "kafka://host/prefix",
+        "kafka://host:9092",
+        "kafka://host:9092/",
+        "kafka://host:9092/a/b",
+        "kafka://host:9092/a b",
+        "kafka://host:9092,/p",
+        "kafka://host:9092/p?novalue",
+        "kafka://host:9092/p?a=1&a=2",
+        "kafka://host:9092/p#x",
+        "kafka://[::1/p",
+    ],
+)
+def test_anything_else_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(StartupError) as refused:
+        open_log(url, data_dir=Path("unused"), partitions=1)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refusal_shows_no_secret() -> None:
+    with pytest.raises(StartupError) as refused:
+        open_log("kafka://host/p?sasl.password=hunter2", data_dir=None, partitions=1)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("local", "local"),
+        ("kafka://h:1/p?sasl.username=u&sasl.password=x", "kafka://h:1/p?sasl.username=u&sasl.password=***"),
+        ("kafka://h:1/p?ssl.key.password=x&acks=1", "kafka://h:1/p?ssl.key.password=***&acks=1"),
+        ("kafka://h:1/p?ssl.key.pem=x", "kafka://h:1/p?ssl.key.pem=***"),
+        ("kafka://h:1/p?sasl.oauthbearer.client.secret=x", "kafka://h:1/p?sasl.oauthbearer.client.secret=***"),
+        ("kafka://user:x@h:1/p", "kafka://user:***@h:1/p"),
+    ],
+)
+def test_secrets_are_hidden(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+def test_a_wrong_kafka_option_is_named() -> None:
+    with pytest.raises(StartupError, match=r"no\.such\.option"):
+        open_log("kafka://127.0.0.1:9/p?no.such.option=1", data_dir=None, partitions=1)
+    with pytest.raises(StartupError, match="'acks' cannot be set"):
+        open_log("kafka://127.0.0.1:9/p?acks=1", data_dir=None, partitions=1)
