@@ -10,8 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
+
 from common.errors import StartupError
 from storage_node.errors import DiskError
+
+_log = structlog.get_logger("storage_node")
 
 
 class Batch:
@@ -60,7 +64,7 @@ class Disk(Protocol):
         """Give the space of deleted keys in [start, end) back to the file system; may take a while."""
 
     def close(self) -> None:
-        """Release the folder, without a flush. A second call does nothing."""
+        """Release the folder; what was not flushed may be lost. A second call does nothing."""
 
 
 class Subtree:
@@ -168,7 +172,10 @@ class RocksDisk:
             raise DiskError(f"RocksDB cannot compact: {error}") from error
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:  # rocksdict flushes first; where that fails it closes all the same
+            _log.warning("closed_without_flush", reason=str(error))
 
 
 def _options(write_buffer_bytes: int) -> Any:
