@@ -23,8 +23,9 @@ from common.kernels.match import (
     SUB,
     combine_rows,
 )
+from common.labels import StringPool
 from query.engine.budget import Budget
-from query.engine.labeling import METADATA_LABELS, Rows, drop, stack
+from query.engine.labeling import METADATA_LABELS, Rows, drop, empty_table, stack
 from query.engine.matching import any_in_group, check_matches, pair_up, result_labels, signatures
 from query.engine.merging import merge_rows
 from query.engine.values import Annotations, Scalar, Value, Vector
@@ -57,7 +58,7 @@ def binary(node: Binary, lhs: Value, rhs: Value, annotations: Annotations, budge
     if node.op in _TRIMS:
         return _trim(node, lhs, rhs, annotations)
     if isinstance(lhs, Scalar) and isinstance(rhs, Scalar):
-        return _scalars(node, lhs, rhs)
+        return _scalars(node, lhs, rhs, budget)
     if isinstance(lhs, Vector) and isinstance(rhs, Scalar):
         return _with_scalar(node, lhs, rhs, budget, scalar_left=False)
     if isinstance(lhs, Scalar) and isinstance(rhs, Vector):
@@ -70,10 +71,10 @@ def binary(node: Binary, lhs: Value, rhs: Value, annotations: Annotations, budge
 
 
 def _as_row(scalar: Scalar) -> Vector:
-    """A scalar as the values of a vector without labels; the table is never looked at."""
+    """A scalar as a vector of one series."""
     values = np.ascontiguousarray(scalar.values).reshape(1, -1)
-    flag = np.zeros(1, dtype=np.bool_)
-    return Vector(None, values, np.ones(values.shape, dtype=np.bool_), flag)  # type: ignore[arg-type]
+    present = np.ones(values.shape, dtype=np.bool_)
+    return Vector(empty_table(StringPool(), 1), values, present, np.zeros(1, dtype=np.bool_))
 
 
 def _combine(
@@ -99,9 +100,8 @@ def _combine(
     return values, present
 
 
-def _scalars(node: Binary, lhs: Scalar, rhs: Scalar) -> Scalar:
+def _scalars(node: Binary, lhs: Scalar, rhs: Scalar, budget: Budget) -> Scalar:
     row = np.zeros(1, dtype=np.int64)
-    budget = Budget.unlimited()
     values, _ = _combine(_OPERATORS[node.op], BOOL, _as_row(lhs), row, _as_row(rhs), row, budget)
     return Scalar(values[0])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -32,11 +31,6 @@ class Budget:
         self.series = 0
         self._deadline_s = deadline_s
         self._cancelled = cancelled
-
-    @classmethod
-    def unlimited(cls) -> Budget:
-        """For work too small to matter."""
-        return cls(1 << 62, math.inf)
 
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""

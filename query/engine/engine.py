@@ -31,7 +31,7 @@ __all__ = [
     "QueryResult",
     "QueryStats",
     "QueryTimeout",
-    "WrongResultType",
+    "WrongRange",
 ]
 
 
@@ -70,8 +70,8 @@ class QueryResult:
     stats: QueryStats = field(default_factory=QueryStats)
 
 
-class WrongResultType(CallerError):
-    """A range query needs an expression with one value, or one vector, at each step."""
+class WrongRange(CallerError):
+    """A range query needs steps, and an expression with one number or one vector at each of them."""
 
 
 class Engine:
@@ -114,8 +114,10 @@ class Engine:
     ) -> QueryResult:
         """Evaluate a query at start_ms, start_ms + step_ms ... up to and including end_ms.
 
-        Raises as `instant`; also WrongResultType.
+        Raises as `instant`; also WrongRange.
         """
+        if end_ms < start_ms or step_ms <= 0:
+            raise WrongRange("a range query needs a positive step, and an end that is not before its start")
         steps = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
         expr = _parse(query, start_ms, end_ms, step_ms)
         return self.evaluate(expr, query, steps, step_ms, lookback_ms, timeout_s, cancelled, end_ms=end_ms)
@@ -158,7 +160,7 @@ def _parse(query: str, start_ms: int, end_ms: int, step_ms: int) -> Expr:
             bare = bare.expr
         if isinstance(bare, StringLiteral | MatrixSelector | Subquery):
             found = "string" if isinstance(bare, StringLiteral) else "range vector"
-            raise WrongResultType(
+            raise WrongRange(
                 f'invalid expression type "{found}" for range query, must be Scalar or instant Vector'
             )
     return expr

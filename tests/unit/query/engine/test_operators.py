@@ -151,3 +151,9 @@ def test_a_name_that_is_to_go_can_still_be_matched_and_kept() -> None:
 def test_a_comparison_of_unnamed_series_does_not_bring_the_name_back() -> None:
     store = series('x{a="1"} 1\ny{a="1"} 2')
     assert instant(store, "-x > -y") == {'{a="1"}': -1.0}
+
+
+def test_a_series_whose_name_goes_at_some_steps_does_as_at_the_first() -> None:
+    store = series('x{a="1"} 1 -1 -1')
+    assert over_range(store, "(-x < 0) or x", 2 * MINUTE) == {'{a="1"}': [-1.0, -1.0, -1.0]}
+    assert over_range(store, "(-x > 0) or x", 2 * MINUTE) == {'{__name__="x", a="1"}': [1.0, 1.0, 1.0]}

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from common.store import TooManySamples
-from query.engine.engine import Engine, EngineConfig, QueryCancelled, QueryTimeout, WrongResultType
+from query.engine.engine import Engine, EngineConfig, QueryCancelled, QueryTimeout, WrongRange
 from tests.memory_store import MemoryStore
 from tests.unit.query.engine.answers import MINUTE, STALE, instant, over_range, series
 
@@ -127,8 +127,15 @@ def test_a_cancelled_query_says_so() -> None:
 def test_a_range_query_for_a_string_or_a_range_vector_is_refused() -> None:
     engine = Engine(COUNTER, EngineConfig())
     for query, found in (("('a')", "string"), ("m[5m]", "range vector"), ("m[5m:]", "range vector")):
-        with pytest.raises(WrongResultType, match=f'invalid expression type "{found}" for range query'):
+        with pytest.raises(WrongRange, match=f'invalid expression type "{found}" for range query'):
             engine.range(query, 0, 60_000, 60_000)
+
+
+def test_a_range_query_without_steps_is_refused() -> None:
+    engine = Engine(COUNTER, EngineConfig())
+    for end_ms, step_ms in ((-1, 60_000), (60_000, 0)):
+        with pytest.raises(WrongRange, match="needs a positive step"):
+            engine.range("m", 0, end_ms, step_ms)
 
 
 def test_scalars_and_strings_are_answers() -> None:
@@ -162,3 +169,8 @@ def test_the_answer_of_a_range_query_is_sorted_by_labels() -> None:
         '{__name__="m", a="2"}',
         '{__name__="m", b="1"}',
     ]
+
+
+def test_what_reads_the_clock_is_evaluated_at_every_step() -> None:
+    assert over_range(COUNTER, "time() + 0", 2 * MINUTE) == {"{}": [0.0, 60.0, 120.0]}
+    assert over_range(COUNTER, "timestamp(-m @ 10)", MINUTE) == {"{}": [0.0, 60.0]}
