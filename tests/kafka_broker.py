@@ -182,6 +182,9 @@ class JavaBroker:
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
             "auto.create.topics.enable": "false",
+            # After SIGKILL the controller waits for the old session to run out; 9 s by default.
+            "broker.session.timeout.ms": 1000,
+            "broker.heartbeat.interval.ms": 250,
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
