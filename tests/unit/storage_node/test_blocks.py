@@ -143,6 +143,15 @@ def test_one_reset_or_dip_does_not_widen_a_whole_chunk():
     assert len(encode(grid(300, 120), reset + 1e6).data) <= len(encode(grid(300, 120), steady).data) + 300 * 8
 
 
+def test_equal_steps_that_together_go_around_2_to_the_64_are_kept():
+    step = 3 * 2**61
+    times = np.array([[-(2**63) + i * step for i in range(3)]])
+    values = np.array([[0.0, 1.0, 2.0]])
+    _, decoded, bits = decode(split(encode(times, values)), np.zeros(1, np.int32), *ALL)
+    assert decoded.tolist() == times[0].tolist()
+    assert bits.view(np.float64).tolist() == [0.0, 1.0, 2.0]
+
+
 def test_the_same_rows_make_the_same_bytes():
     values = np.random.default_rng(13).normal(size=(50, 200)).round(3)
     assert encode(grid(50, 200), values).data == encode(grid(50, 200), values.copy()).data
