@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.kernels.select import interpolate, look_back
 from common.labels import LabelTable, StringPool
@@ -110,7 +109,13 @@ class Sources:
             table = selection.labels
             # The codes of the pool that was forked are valid in the fork.
             own = LabelTable(pool, table.names, table.codes) if table.pool is base else adopt(table, pool)
-            renamed = Selection(own, selection.offsets, selection.timestamps, selection.values)
+            # Kernels take writeable arrays only, whether they write or not.
+            renamed = Selection(
+                own,
+                np.require(selection.offsets, requirements=("C", "W")),
+                np.require(selection.timestamps, requirements=("C", "W")),
+                np.require(selection.values, requirements=("C", "W")),
+            )
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
         return pool
 
@@ -178,12 +183,14 @@ class Sources:
 
 def without_stale_markers(selection: Selection) -> Selection:
     """Range vectors do not see stale markers."""
-    kept = selection.values.view(np.int64) != STALE_NAN_BITS
-    if kept.all():
+    stale = np.flatnonzero(selection.values.view(np.int64) == STALE_NAN_BITS)
+    if not len(stale):
         return selection
-    before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)))
     return Selection(
-        selection.labels, before[selection.offsets], selection.timestamps[kept], selection.values[kept]
+        selection.labels,
+        selection.offsets - np.searchsorted(stale, selection.offsets),
+        np.delete(selection.timestamps, stale),
+        np.delete(selection.values, stale),
     )
 
 
