@@ -89,6 +89,7 @@ class StorageNode:
         try:
             self._targets = self._high_watermarks()
             self._views = self._open()
+            self._note_ready(self._views)
         except BaseException:
             self._folder_lock.close()
             raise
@@ -228,14 +229,17 @@ class StorageNode:
             views.apply(records, now_s)
         finally:
             self.store.notify_applied()
-        if not self._ready:
-            positions = views.positions()
-            self._ready = all(positions[p] >= target for p, target in enumerate(self._targets))
+        self._note_ready(views)
         self._rate.note(now_s, views)
         views.checkpoint_due(now_s)
         since = views.unflushed_since_s
         if since is not None and now_s - since >= self._config.flush_age_s:
             views.flush()
+
+    def _note_ready(self, views: Views) -> None:
+        if not self._ready:
+            positions = views.positions()
+            self._ready = all(positions[p] >= target for p, target in enumerate(self._targets))
 
     def _reopen(self) -> None:
         """Open RocksDB anew, which clears an error that it does not recover from by itself."""

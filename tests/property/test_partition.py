@@ -115,7 +115,7 @@ def _actions() -> st.SearchStrategy[list[tuple[str, object]]]:
     return st.lists(st.one_of(record, record, record, other, crash), min_size=1, max_size=25)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(_actions(), st.sampled_from([None, None, 24 * 3600 * 1000]), st.sampled_from([1, 10, 1 << 16]))
 def test_a_partition_holds_what_the_log_says_whatever_happens_to_it(
     actions: list[tuple[str, object]], retention_ms: int | None, late_limit: int

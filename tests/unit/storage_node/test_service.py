@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, generate_latest
 
 from common.errors import StartupError
 from common.log.base import Append
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, TooManySamples
 from storage_node.config import NodeConfig
-from storage_node.replay import replay
+from storage_node.http import router
+from storage_node.metrics import register
+from storage_node.replay import Replayed, replay
 from storage_node.service import StorageNode
 from tests.memory_log import MemoryLog
 from tests.unit.storage_node.batches import HOUR_MS, T0, fill, labels_of, make_batch, write
@@ -341,6 +349,70 @@ def test_views_of_another_log_are_refused(nodes: Nodes) -> None:
     ):
         with pytest.raises(StartupError, match=message):
             StorageNode(other, nodes.config(**settings)).start()
+
+
+def test_a_node_that_is_killed_with_sigkill_loses_nothing(nodes: Nodes) -> None:
+    log = MemoryLog(2)
+    fill(log, n_samples=50)
+    died = subprocess.run([sys.executable, "-c", KILLED, str(nodes.folder)], capture_output=True, timeout=120)
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    node = nodes.start(log)
+    assert all(0 < shard.records < 50 for shard in node.views.shards), "some of the log was read again, not all"
+    assert {len(samples) for samples in samples_of(node).values()} == {50}
+    assert [row.digest_before for row in _replayed(nodes, node, log)] == digests(nodes.start(log))
+
+
+def _replayed(nodes: Nodes, node: StorageNode, log: MemoryLog) -> list[Replayed]:
+    node.close()
+    return replay(log, nodes.config())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from storage_node.config import NodeConfig
+from storage_node.views import Views, views_folder
+from tests.memory_log import MemoryLog
+from tests.unit.storage_node.batches import fill
+
+log = MemoryLog(2)
+fill(log, n_samples=50)
+views = Views(views_folder(Path(sys.argv[1])), 2, NodeConfig("test", Path(sys.argv[1])))
+records = log.reader({0: 0, 1: 0}).poll(1)
+records.sort(key=lambda record: record.offset)
+views.apply(records[:30], 0.0)
+views.save(0.0)
+views.apply(records[30:60], 0.0)
+for shard in views.shards:
+    views.checkpoint(shard, 0.0)
+views.apply(records[60:], 0.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_partitions_and_metrics_are_shown_over_http(nodes: Nodes) -> None:
+    log = MemoryLog(1)
+    fill(log)
+    node = nodes.start(log)
+    app = FastAPI()
+    app.include_router(router(node))
+    answer = _get(app, "/api/v1/status/partitions?digest=1")
+    assert answer == {"status": "success", "data": {"partitions": node.partitions_status(digest=True)}}
+    assert "digest" not in _get(app, "/api/v1/status/partitions")["data"]["partitions"][0]
+    registry = CollectorRegistry()
+    register(node, registry)
+    text = generate_latest(registry).decode()
+    assert 'tabor_storage_node_samples_total{outcome="accepted"} 100.0' in text
+    assert "tabor_storage_node_series 5.0" in text
+
+
+def _get(app: FastAPI, path: str) -> Any:
+    async def get() -> Any:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+            return (await client.get(path)).json()
+
+    return asyncio.run(get())
 
 
 FULL_DISK = """
