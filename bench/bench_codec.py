@@ -37,7 +37,7 @@ def loads(scale: int) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]
         return np.asarray(starts + np.cumsum(random.integers(0, 1000, (n_rows, n_samples)), axis=1))
 
     seldom = np.cumsum(random.integers(0, 20, (20 * scale, 120)) == 0, axis=1).astype(np.float64)
-    gauges = 4096.0 * random.integers(10**5, 10**5 + 500, (20 * scale, 120))
+    gauges = (4096 * random.integers(10**5, 10**5 + 500, (20 * scale, 120))).astype(np.float64)
     noise = np.cumsum(random.normal(size=(2 * scale, 1440)), axis=1)
     jitter = regular(20 * scale, 120) + random.integers(0, 4, 120) + random.integers(0, 15000, (20 * scale, 1))
     return {

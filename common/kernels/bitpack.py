@@ -138,3 +138,15 @@ def unpack(data, position, count, width, out, at):
     for i in range(count):
         out[np.uint64(at + i)] = (load64(data, bit >> 3) >> (bit & 7)) & mask
         bit += width
+
+
+@device
+def unpack_deltas(data, position, count, width, base, divisor, last, out, at):
+    """Read fields as `unpack` does, and add up (field + base) * divisor on `last`; returns the last sum."""
+    mask = (1 << width) - 1
+    bit = position * 8
+    for i in range(count):
+        last += (((load64(data, bit >> 3) >> (bit & 7)) & mask) + base) * divisor
+        out[np.uint64(at + i)] = last
+        bit += width
+    return last

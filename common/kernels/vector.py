@@ -20,6 +20,7 @@ from common.kernels.bitpack import (
     put_varint,
     store64,
     unpack,
+    unpack_deltas,
     unzigzag,
     varint_size,
     zigzag,
@@ -355,6 +356,16 @@ def get_vector(data, position, end, n, out):
         out[1] = last
     while at < n:
         count = min(GROUP, n - at)
+        if transform == DELTA and position < end and data[position] <= WIDEST:
+            # The usual case, a counter without exceptions: in one go.
+            width = np.int64(data[position])
+            base, position = get_varint(data, position + 1, end)
+            if position < 0 or position + packed_size(count, width) > end:
+                return np.int64(-1), exponent
+            last = unpack_deltas(data, position, count, width, unzigzag(base), divisor, last, out, at)
+            position += packed_size(count, width)
+            at += count
+            continue
         position, base = _get_group(data, position, end, count, out, at)
         if position < 0:
             return position, exponent
