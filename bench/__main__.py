@@ -51,7 +51,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--series", type=int, default=50_000, help="series of the synthetic load")
     parser.add_argument("--steps", type=int, default=100, help="samples of each of these series")
     parser.add_argument("--connections", type=int, default=4)
-    parser.add_argument("--repeat-recorded", type=int, default=1, help="how often the recording is sent")
     parser.add_argument("--scratch", type=Path, help="folder for the servers' data")
     parser.add_argument("--output", type=Path, default=Path("bench/results"))
     return parser.parse_args()
@@ -80,6 +79,7 @@ def _measure(
     server = makers[peer](scratch)
     row = {"load": load, "server": peer, "start_s": f"{server.start():.2f}"}
     try:
+        _settle(server)
         cpu, memory = server.cpu_s(), server.memory_bytes()
         sent = send(server.port, server.write_path, requests, connections=arguments.connections)
         if sent.refused:

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import orjson
-import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
+from common.events import EventLog
 from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
 from query.engine.budget import QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
@@ -26,7 +26,7 @@ from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20
 TRUNCATED = "results truncated due to limit"
-_log = structlog.get_logger(__name__)
+_log = EventLog("query")
 
 Handler = Callable[[Parameters, Request], Awaitable[Response]]
 

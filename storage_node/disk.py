@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
-
 from common.errors import StartupError
+from common.events import EventLog
 from storage_node.errors import DiskError
 
-_log = structlog.get_logger("storage_node")
+_log = EventLog("storage_node")
 
 
 class Batch:

@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from common.errors import LogUnavailable, StartupError
+from common.events import EventLog
 from common.log.base import Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
@@ -28,7 +27,7 @@ MERGE_PAUSE_S = 1.0
 REOPEN_AFTER = 5
 """Failed attempts to write after which RocksDB is opened anew, and what it lacks is read from the log."""
 
-_log = structlog.get_logger("storage_node")
+_log = EventLog("storage_node")
 
 
 @dataclass(frozen=True, slots=True)

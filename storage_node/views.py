@@ -9,9 +9,8 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import structlog
-
 from common.errors import CorruptError, StartupError
+from common.events import EventLog
 from common.labels import StringPool
 from common.log.base import LogRecord
 from common.record import decode_record
@@ -25,7 +24,7 @@ from storage_node.segments import Segments
 
 FORMAT_VERSION = 1
 
-_log = structlog.get_logger("storage_node")
+_log = EventLog("storage_node")
 
 
 class Shard:

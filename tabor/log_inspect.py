@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.errors import CorruptError
+from common.errors import CorruptError, StartupError
 from common.labels import parse_canonical
 from common.log.base import Log, LogRecord
+from common.log.url import open_log
 from common.record import RecordBatch, decode_record
 from common.store import STALE_NAN_BITS
 
@@ -19,6 +21,24 @@ _SHOWN_SAMPLES = 5
 _SHOWN_BYTES = 32
 _POLL_S = 5.0
 _POLL_BYTES = 1 << 20
+
+
+def run_inspect(*, data_dir: Path, log: str, partition: int, from_offset: int, limit: int, as_json: bool) -> None:
+    """`tabor log inspect`: print records of a log, which may be in use.
+
+    Raises:
+        StartupError: the log or the partition does not exist.
+    """
+    opened = open_log(log, data_dir=data_dir, partitions=None, create=False, read_only=True)
+    try:
+        if partition >= opened.partitions:
+            raise StartupError(
+                f"there is no partition {partition}; the log has {opened.partitions}, counted from 0"
+            )
+        for line in inspect(opened, partition, from_offset, limit, as_json):
+            print(line)
+    finally:
+        opened.close()
 
 
 def inspect(log: Log, partition: int, from_offset: int, limit: int | None, as_json: bool) -> Iterator[str]:

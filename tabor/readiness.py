@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from storage_node.service import StorageNode
 
 _ASK_EVERY_S = 0.02
+_UNKNOWN = dict.fromkeys(("next_offset", "high_watermark", "samples_per_s", "seconds_left", "partitions"))
 
 
 class NodeState:
@@ -34,11 +35,11 @@ class NodeState:
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether reads and writes are served, else why not and how far the replay is."""
         if not self.started:
-            return False, {"reason": "opening the views"}
+            return False, {"reason": "opening the views", **_UNKNOWN}
         try:
             progress = self._node.progress()
         except LogUnavailable as error:
-            return False, {"reason": str(error)}
+            return False, {"reason": str(error), **_UNKNOWN}
         unhealthy = self._node.healthy()
         details = {
             "reason": unhealthy or "replaying the log",
@@ -58,7 +59,7 @@ class NodeState:
                 ready, details = self.readiness()
                 if ready:
                     return True
-                if "next_offset" in details:
+                if details["next_offset"] is not None:
                     first = details["next_offset"] if first is None else first
                     left = details["seconds_left"]
                     bar.update(

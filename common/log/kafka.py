@@ -19,11 +19,11 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from common.errors import LogUnavailable, StartupError
+from common.events import EventLog
 from common.log.base import DEFAULT_PARTITIONS, Append, Bounds
 from common.log.checks import check_positions, check_records
 from common.log.kafka_reader import KafkaLogReader
@@ -49,7 +49,7 @@ _FIXED = {
     "transactional.id": "records are not written in transactions",
 }
 
-_log = structlog.get_logger()
+_log = EventLog("log")
 # librdkafka's own lines repeat what the error callback says; whoever wants them sets this logger up.
 _rdkafka_log = logging.getLogger("tabor.librdkafka")
 _rdkafka_log.addHandler(logging.NullHandler())

@@ -19,9 +19,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
 from common.errors import LogUnavailable
+from common.events import EventLog
 from common.log.base import Append, Bounds, LogRecord
 from common.log.checks import check_positions, check_records
 from common.log.local_disk import DiskError, LogDisk, Mark
@@ -35,7 +34,7 @@ _MARK_MS = 10 * 60 * 1000
 _MARKS_PER_RETENTION = 16
 _RETRY_S = 0.5
 
-_log = structlog.get_logger()
+_log = EventLog("log")
 
 
 class _Waiting(NamedTuple):

@@ -73,16 +73,19 @@ class LogDisk:
     """The log's RocksDB.
 
     partitions: None takes the number that the folder was made with.
+    read_only: also opens a folder that another process has open, as it is at that moment.
     Raises:
         StartupError: the folder cannot be opened or made, is in use, or has another number of partitions.
     """
 
-    def __init__(self, path: Path, partitions: int | None, *, create: bool) -> None:
+    def __init__(self, path: Path, partitions: int | None, *, create: bool, read_only: bool = False) -> None:
         self._path = path
+        self._read_only = read_only
         if not (path / "CURRENT").exists() and not create:
             raise StartupError(f"there is no log in {path}; give the folder of an existing one")
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartupError(f"cannot make the log's folder {path}: {error.strerror}") from None
         try:
@@ -114,6 +117,9 @@ class LogDisk:
         options.set_max_log_file_size(1 << 20)
         options.set_stats_dump_period_sec(0)
         options.set_stats_persist_period_sec(0)
+        if self._read_only:
+            access = rocksdict.AccessType.read_only(False)
+            return rocksdict.Rdict(str(self._path), options, access_type=access)
         return rocksdict.Rdict(str(self._path), options)
 
     def _agree_on_partitions(self, wanted: int | None) -> int:

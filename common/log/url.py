@@ -35,6 +35,7 @@ def open_log(
     retention_ms: int | None = None,
     retention_bytes: int | None = None,
     create: bool = True,
+    read_only: bool = False,
 ) -> Log:
     """Open the log that `url` names.
 
@@ -42,6 +43,7 @@ def open_log(
     partitions: None takes those of an existing log, and DEFAULT_PARTITIONS for a new one.
     retention_ms, retention_bytes: of a local log; with Kafka they are set on a topic that is made here.
     create: whether a log that does not exist is made.
+    read_only: a local log is opened as it is now, even while another process owns it.
 
     Raises:
         StartupError: the URL cannot be understood, or the log cannot be opened.
@@ -49,6 +51,10 @@ def open_log(
     if url == "local":
         if data_dir is None:
             raise StartupError("the log 'local' needs a data folder; give one, or a log on Kafka")
+        if read_only:
+            from common.log.frozen import FrozenLog
+
+            return FrozenLog(data_dir / LOCAL_FOLDER)
         from common.log.local import LocalLog
 
         return LocalLog(
