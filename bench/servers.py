@@ -124,6 +124,7 @@ def victoria_metrics(root: Path) -> Server:
         "-httpListenAddr=127.0.0.1:{port}",
         "-retentionPeriod=100y",
         "-search.latencyOffset=0s",
+        "-search.maxUniqueTimeseries=10000000",
         "-loggerLevel=WARN",
     ]
     return Server("victoria-metrics", command, root / "victoria-metrics", ready_path="/health")
