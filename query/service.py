@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,7 +108,8 @@ class QueryService:
                 return work(max(deadline - time.monotonic(), 0.001))
 
         try:
-            future = self._threads.submit(job)
+            # What a store remembers of one query, such as how far it must have read, is not for the next one.
+            future = self._threads.submit(contextvars.Context().run, job)
         except RuntimeError:
             self._slots.release()
             raise RetryableError("the server is stopping") from None

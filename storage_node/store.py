@@ -39,7 +39,10 @@ class NodeStore:
 
     def wait_caught_up(self, timeout_s: float) -> None:
         """See `SeriesStore`."""
-        wanted = self._high_watermarks()
+        self.wait_applied(self._high_watermarks(), timeout_s)
+
+    def wait_applied(self, wanted: Sequence[int], timeout_s: float) -> None:
+        """Return when the next offset of each partition has reached the wanted one; raises NotCaughtUp."""
         deadline = time.monotonic() + timeout_s
         with self._applied:
             while True:

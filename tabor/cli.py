@@ -174,6 +174,13 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
     data_dir,
     listen,
+    option(
+        "--advertise",
+        type=ADDRESS,
+        default=None,
+        show_default="the address of --listen",
+        help="Where query servers reach this node; needed if --listen is a wildcard such as 0.0.0.0.",
+    ),
     kafka_url,
     retention,
 )
@@ -185,7 +192,11 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
     from tabor.tiers import run_storage_node
 
     run_storage_node(
-        options["listen"], options["data_dir"], configs.log(options), configs.node(options, name=options["name"])
+        options["listen"],
+        options["data_dir"],
+        configs.log(options),
+        configs.node(options, name=options["name"]),
+        advertise=options["advertise"],
     )
 
 

@@ -54,7 +54,8 @@ def build_app(readiness: Readiness) -> FastAPI:
 
     @app.get("/-/ready")
     async def ready() -> Response:
-        is_ready, details = readiness()
+        # In a thread: it may ask the log, which may be away.
+        is_ready, details = await asyncio.to_thread(readiness)
         if is_ready:
             return PlainTextResponse("Tabor is ready.\n")
         return JSONResponse({"ready": False, **details}, status_code=503, headers={"Retry-After": "1"})

@@ -1,0 +1,286 @@
+"""Answers of the read API: selections, label tables, strings and errors as frames (`docs/format/read-api.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import CallerError, RetryableError
+from common.labels import LabelTable, StringPool
+from common.store import NotCaughtUp, Selection, TooManySamples
+from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame, parse_object
+
+VERSION = 1
+MAX_SERIES = 1 << 26
+MAX_SAMPLES = 1 << 36
+MAX_STRING_BYTES = 1 << 32
+MAX_CODES = 1 << 32
+_CHECKED_AT_ONCE = 1 << 20
+
+
+class _Strings(NamedTuple):
+    """lengths: uint32 (n,), in bytes. data: uint8, the UTF-8 bytes one after another."""
+
+    lengths: NDArray[np.uint32]
+    data: NDArray[np.uint8]
+
+
+class _Shape(NamedTuple):
+    """What the header of an answer announces."""
+
+    names: tuple[str, ...]
+    n_series: int
+    n_samples: int
+    n_strings: int
+    n_string_bytes: int
+
+
+# Encoding.
+
+
+def selection_frames(selection: Selection) -> Iterator[bytes]:
+    """A selection as frames."""
+    codes, strings = _compact(selection.labels)
+    yield _header(strings, selection.labels.names, len(selection.labels), len(selection.timestamps))
+    yield from _label_frames(codes, strings)
+    yield from column_frames(Kind.COUNTS, np.diff(selection.offsets))
+    yield from column_frames(Kind.TIMESTAMPS, selection.timestamps)
+    yield from column_frames(Kind.VALUES, selection.values)
+    yield frame(Kind.END)
+
+
+def table_frames(table: LabelTable) -> Iterator[bytes]:
+    """Label sets as frames."""
+    codes, strings = _compact(table)
+    yield _header(strings, table.names, len(table), 0)
+    yield from _label_frames(codes, strings)
+    yield frame(Kind.END)
+
+
+def text_frames(texts: list[str]) -> Iterator[bytes]:
+    """A list of strings as frames."""
+    encoded = [text.encode() for text in texts]
+    strings = _Strings(
+        np.array([len(text) for text in encoded], dtype=np.uint32),
+        np.frombuffer(b"".join(encoded), dtype=np.uint8),
+    )
+    yield _header(strings, (), 0, 0)
+    yield from _string_frames(strings)
+    yield frame(Kind.END)
+
+
+def applied_frames(next_offsets: list[int]) -> Iterator[bytes]:
+    """The next offset of each partition, as frames."""
+    yield json_frame(Kind.HEADER, {"v": VERSION, "applied": next_offsets})
+    yield frame(Kind.END)
+
+
+def error_content(error: Exception) -> dict[str, Any]:
+    """What a node says of an error, as JSON; `type` decides which error is raised by `error_of`."""
+    match error:
+        case TooManySamples():
+            kind = "too_many_samples"
+        case NotCaughtUp():
+            kind = "not_caught_up"
+        case CallerError():
+            kind = "caller"
+        case RetryableError():
+            return {"type": "unavailable", "message": str(error), "retry_after_s": error.retry_after_s}
+        case _:
+            return {"type": "internal", "message": "internal error; the log of the node has the details"}
+    return {"type": kind, "message": str(error)}
+
+
+def error_of(content: dict[str, Any]) -> Exception:
+    """The error that a node spoke of."""
+    message = str(content.get("message", "no reason given"))[:4000]
+    match content.get("type"):
+        case "too_many_samples":
+            return TooManySamples(message)
+        case "not_caught_up":
+            return NotCaughtUp(message)
+        case "caller":
+            return CallerError(message)
+        case _:
+            return RetryableError(message)
+
+
+def _header(strings: _Strings, names: tuple[str, ...], n_series: int, n_samples: int) -> bytes:
+    content = {
+        "v": VERSION,
+        "names": names,
+        "series": n_series,
+        "samples": n_samples,
+        "strings": len(strings.lengths),
+        "string_bytes": len(strings.data),
+    }
+    return json_frame(Kind.HEADER, content)
+
+
+def _string_frames(strings: _Strings) -> Iterator[bytes]:
+    yield from column_frames(Kind.STRING_LENGTHS, strings.lengths)
+    yield from column_frames(Kind.STRING_BYTES, strings.data)
+
+
+def _label_frames(codes: NDArray[np.int32], strings: _Strings) -> Iterator[bytes]:
+    yield from _string_frames(strings)
+    yield from column_frames(Kind.CODES, codes.reshape(-1))
+
+
+def _compact(table: LabelTable) -> tuple[NDArray[np.int32], _Strings]:
+    """Codes that count from 1 the strings in use, and these strings."""
+    codes = table.codes
+    used: NDArray[np.integer]
+    if 4 * codes.size < len(table.pool):
+        used, inverse = np.unique(codes, return_inverse=True)
+        missing = int(not (len(used) and used[0] == 0))
+        compacted: NDArray[np.int32] = (inverse.reshape(codes.shape) + missing).astype(np.int32)
+    else:
+        marked = np.zeros(len(table.pool), dtype=np.bool_)
+        marked[0] = True
+        marked[codes] = True
+        used = np.flatnonzero(marked)
+        compacted = (np.cumsum(marked) - 1).astype(np.int32)[codes]
+    return compacted, _bytes_of(table.pool, used[used != 0].astype(np.int64))
+
+
+def _bytes_of(pool: StringPool, codes: NDArray[np.int64]) -> _Strings:
+    if not len(codes):
+        return _Strings(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint8))
+    ends, arena = pool.utf8()
+    starts = ends[codes - 1]
+    lengths = ends[codes] - starts
+    before = np.cumsum(lengths) - lengths
+    data = arena[np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))]
+    return _Strings(lengths.astype(np.uint32), data)
+
+
+# Decoding. Every reader raises WireError for what does not follow the format, and the node's own error.
+
+
+def read_selection(reader: FrameReader, max_samples: int) -> Selection:
+    """A selection of at most `max_samples` samples, checked to be one: see `common.store.Selection`."""
+    shape = _shape(_opening(reader))
+    if shape.n_samples > min(max_samples, MAX_SAMPLES):
+        raise WireError(f"the answer has {shape.n_samples} samples, more than were asked for")
+    table = _read_table(reader, shape)
+    try:
+        counts = np.empty(shape.n_series, dtype=np.int64)
+        timestamps = np.empty(shape.n_samples, dtype=np.int64)
+        values = np.empty(shape.n_samples, dtype=np.float64)
+    except MemoryError:
+        raise WireError("the answer is larger than memory") from None
+    reader.fill(Kind.COUNTS, counts)
+    if len(counts) and (counts.min() < 1 or counts.max() > shape.n_samples):
+        raise WireError("the answer has a series with an impossible number of samples")
+    offsets = np.zeros(shape.n_series + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    if offsets[-1] != shape.n_samples:
+        raise WireError("the samples of all series are not as many as announced")
+    reader.fill(Kind.TIMESTAMPS, timestamps)
+    _check_ascending(offsets, timestamps)
+    reader.fill(Kind.VALUES, values)
+    reader.end()
+    return Selection(table, offsets, timestamps, values)
+
+
+def read_table(reader: FrameReader) -> LabelTable:
+    """Label sets."""
+    table = _read_table(reader, _shape(_opening(reader)))
+    reader.end()
+    return table
+
+
+def read_texts(reader: FrameReader) -> list[str]:
+    """A list of strings."""
+    texts = _read_strings(reader, _shape(_opening(reader)))
+    reader.end()
+    return texts
+
+
+def read_applied(reader: FrameReader) -> tuple[int, ...]:
+    """The next offset of each partition."""
+    applied = _opening(reader).get("applied")
+    if not isinstance(applied, list) or not all(type(offset) is int for offset in applied):
+        raise WireError("the answer lacks the applied offsets")
+    reader.end()
+    return tuple(applied)
+
+
+def _opening(reader: FrameReader) -> dict[str, Any]:
+    kind, payload = reader.next()
+    content = parse_object(payload) if kind in (Kind.HEADER, Kind.ERROR) else {}
+    if kind is Kind.ERROR:
+        raise error_of(content)
+    if kind is not Kind.HEADER or content.get("v") != VERSION:
+        raise WireError("the answer does not begin as one of this version does")
+    return content
+
+
+def _shape(content: dict[str, Any]) -> _Shape:
+    names = content.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WireError("the answer lacks the names of labels")
+    if any(first >= second for first, second in pairwise(names)):
+        raise WireError("the names of labels do not ascend")
+    counts = [content.get(key) for key in ("series", "samples", "strings", "string_bytes")]
+    limits = (MAX_SERIES, MAX_SAMPLES, MAX_CODES, MAX_STRING_BYTES)
+    for count, limit in zip(counts, limits, strict=True):
+        if type(count) is not int or not 0 <= count <= limit:
+            raise WireError("the answer announces impossible sizes")
+    shape = _Shape(tuple(names), *counts)  # type: ignore[arg-type]
+    if len(names) * shape.n_series > MAX_CODES:
+        raise WireError("the answer announces impossible sizes")
+    return shape
+
+
+def _read_strings(reader: FrameReader, shape: _Shape) -> list[str]:
+    try:
+        lengths = np.empty(shape.n_strings, dtype=np.uint32)
+        data = np.empty(shape.n_string_bytes, dtype=np.uint8)
+    except MemoryError:
+        raise WireError("the answer is larger than memory") from None
+    reader.fill(Kind.STRING_LENGTHS, lengths)
+    ends = np.zeros(shape.n_strings + 1, dtype=np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    if ends[-1] != shape.n_string_bytes:
+        raise WireError("the lengths of strings do not add up")
+    reader.fill(Kind.STRING_BYTES, data)
+    blob = data.tobytes()
+    try:
+        if blob.isascii():
+            whole = blob.decode()
+            return [whole[start:end] for start, end in pairwise(ends.tolist())]
+        return [blob[start:end].decode() for start, end in pairwise(ends.tolist())]
+    except UnicodeDecodeError:
+        raise WireError("a string is not UTF-8") from None
+
+
+def _read_table(reader: FrameReader, shape: _Shape) -> LabelTable:
+    pool = StringPool()
+    interned = [0, *map(pool.intern, _read_strings(reader, shape))]
+    try:
+        codes = np.empty(len(shape.names) * shape.n_series, dtype=np.int32)
+    except MemoryError:
+        raise WireError("the answer is larger than memory") from None
+    reader.fill(Kind.CODES, codes)
+    if len(codes) and (codes.min() < 0 or codes.max() >= len(interned)):
+        raise WireError("a label refers to a string that is not there")
+    if interned != list(range(len(interned))):
+        codes = np.array(interned, dtype=np.int32)[codes]
+    return LabelTable(pool, shape.names, codes.reshape(len(shape.names), shape.n_series))
+
+
+def _check_ascending(offsets: NDArray[np.int64], timestamps: NDArray[np.int64]) -> None:
+    """Kernels rely on order, and their results would be silently wrong without it."""
+    for first in range(0, len(timestamps) - 1, _CHECKED_AT_ONCE):
+        part = timestamps[first : first + _CHECKED_AT_ONCE + 1]
+        descents = np.flatnonzero(part[1:] <= part[:-1]) + first + 1
+        # Only a series' first sample may be no later than the sample before it.
+        at = np.searchsorted(offsets, descents)
+        if not np.array_equal(offsets[at], descents):
+            raise WireError("the timestamps of a series do not ascend")

@@ -1,0 +1,117 @@
+"""Requests of the read API as JSON (`docs/format/read-api.md`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from common.errors import CallerError
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+
+VERSION = 1
+MAX_REQUEST_BYTES = 16 << 20
+MAX_WAIT_S = 3600.0
+PATHS = {read: f"/internal/v1/{read}" for read in ("select", "series", "label_names", "label_values", "caught_up")}
+"""Where each kind of read is posted to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """What a node is asked.
+
+    node: name of the node that is meant; another one refuses.
+    required: next offset of each partition that must have been reached before reading; None for an eventual read.
+    wait_s: how long the node may wait for that.
+    matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
+    max_samples: of `select`. label: of `label_values`.
+    """
+
+    node: str
+    required: tuple[int, ...] | None = None
+    wait_s: float = 0.0
+    matcher_sets: tuple[tuple[Matcher, ...], ...] = field(default=())
+    min_time_ms: int = MIN_TIME_MS
+    max_time_ms: int = MAX_TIME_MS
+    max_samples: int = 0
+    label: str = ""
+
+
+def encode_request(request: ReadRequest) -> bytes:
+    """A request as JSON.
+
+    Raises:
+        CallerError: it is larger than MAX_REQUEST_BYTES, or holds text that is not Unicode.
+    """
+    content = {
+        "v": VERSION,
+        "node": request.node,
+        "required": request.required,
+        "wait_s": request.wait_s,
+        "matcher_sets": [[[m.op.value, m.name, m.value] for m in matchers] for matchers in request.matcher_sets],
+        "min_time_ms": request.min_time_ms,
+        "max_time_ms": request.max_time_ms,
+        "max_samples": request.max_samples,
+        "label": request.label,
+    }
+    try:
+        body = orjson.dumps(content)
+    except TypeError as error:
+        raise CallerError(f"the query cannot be sent to a storage node: {error}") from None
+    if len(body) > MAX_REQUEST_BYTES:
+        raise CallerError(f"the query's matchers take more than {MAX_REQUEST_BYTES} bytes")
+    return body
+
+
+def parse_request(body: bytes) -> ReadRequest:
+    """Take a request apart; raises CallerError if it is not one of this version."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise CallerError(f"the request is not JSON: {error}") from None
+    if not isinstance(content, dict) or content.get("v") != VERSION:
+        raise CallerError(f"the request is not of version {VERSION}")
+    required = content.get("required")
+    wait_s = content.get("wait_s")
+    if required is not None and not (isinstance(required, list) and all(type(o) is int for o in required)):
+        raise CallerError("'required' is not a list of offsets")
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= MAX_WAIT_S:
+        raise CallerError(f"'wait_s' is not between 0 and {MAX_WAIT_S:g}")
+    return ReadRequest(
+        node=_text(content, "node"),
+        required=None if required is None else tuple(required),
+        wait_s=float(wait_s),
+        matcher_sets=_matcher_sets(content.get("matcher_sets")),
+        min_time_ms=_integer(content, "min_time_ms", MIN_TIME_MS),
+        max_time_ms=_integer(content, "max_time_ms", MIN_TIME_MS),
+        max_samples=_integer(content, "max_samples", 0),
+        label=_text(content, "label"),
+    )
+
+
+def _matcher_sets(content: Any) -> tuple[tuple[Matcher, ...], ...]:
+    if not isinstance(content, list) or not all(isinstance(matchers, list) for matchers in content):
+        raise CallerError("'matcher_sets' is not a list of lists")
+    return tuple(tuple(_matcher(matcher) for matcher in matchers) for matchers in content)
+
+
+def _matcher(content: Any) -> Matcher:
+    match content:
+        case [str(op), str(name), str(value)] if op in MatchOp._value2member_map_:
+            return Matcher(MatchOp(op), name, value)
+    raise CallerError("a matcher is not [operator, name, value]")
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    found = content.get(key)
+    if not isinstance(found, str):
+        raise CallerError(f"{key!r} is not text")
+    return found
+
+
+def _integer(content: dict[str, Any], key: str, least: int) -> int:
+    found = content.get(key)
+    if type(found) is not int or not least <= found <= MAX_TIME_MS:
+        raise CallerError(f"{key!r} is not a number from {least} to {MAX_TIME_MS}")
+    return found

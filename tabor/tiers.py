@@ -1,0 +1,301 @@
+"""`tabor ingest`, `tabor storage-node`, `tabor query`: one tier a process, Kafka between them. Wiring only.
+
+ingest:        HTTP ─► ingest.http ─► Ingestor ─► Kafka
+storage-node:  Kafka ─► StorageNode ─► NodeStore ◄─ storage_node.reads_http ◄─ HTTP of query servers
+                            └─ Announcer ─► control topic
+query:         control topic ─► Membership ─► RemoteStore ◄─ Engine ◄─ QueryService ◄─ query.http ◄─ HTTP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from common.control.events import MAX_NAME_BYTES
+from common.control.kafka import KafkaControlTopic
+from common.errors import LogUnavailable, StartupError
+from common.log.base import Log
+from common.log.url import parse_kafka_url
+from common.membership import Announcement, Announcer, Membership
+from ingest.config import IngestConfig
+from query.config import QueryConfig
+from storage_node.config import NodeConfig
+from tabor import kernels
+from tabor.folder import DataFolder
+from tabor.progress import say
+from tabor.readiness import NodeState
+from tabor.run import LogOptions
+from tabor.serving import build_app, first_of, listen, serve, serving
+from tabor.values import Address
+from tabor.version import VERSION
+
+PROBE_S = 1.0
+READ_TOPIC_S = 30.0
+
+
+def run_ingest(address: Address, log_options: LogOptions, config: IngestConfig) -> None:
+    """Serve remote write until a signal; returns after a clean shutdown."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(listen(address))
+        log = _open_log(log_options, stack)
+        serve(lambda: _serve_ingest(_bound(address, sock), sock, log, config))
+    say("stopped; everything acknowledged is in the log")
+
+
+def run_storage_node(
+    address: Address,
+    data_dir: Path,
+    log_options: LogOptions,
+    config: NodeConfig,
+    *,
+    advertise: Address | None = None,
+) -> None:
+    """Keep views of the log and serve reads of them until a signal; returns after a clean shutdown.
+
+    advertise: where query servers reach this node; by default where it listens.
+    """
+    if not 0 < len(config.name.encode()) <= MAX_NAME_BYTES:
+        raise StartupError(f"--name has to have 1 to {MAX_NAME_BYTES} bytes")
+    with ExitStack() as stack:
+        folder = stack.enter_context(DataFolder(data_dir))
+        sock = stack.enter_context(listen(address))
+        bound = _bound(address, sock)
+        reached_at = _reached_at(bound, advertise)
+        log = _open_log(log_options, stack)
+        membership = _follow(log_options, stack)
+        serve(lambda: _serve_storage_node(bound, reached_at, sock, folder.path, log, membership, config))
+    say("stopped; the views are on disk")
+
+
+def run_query(address: Address, log_options: LogOptions, config: QueryConfig) -> None:
+    """Serve queries over the storage nodes until a signal; returns after a clean shutdown."""
+    with ExitStack() as stack:
+        sock = stack.enter_context(listen(address))
+        log = _open_log(log_options, stack)
+        membership = _follow(log_options, stack)
+        serve(lambda: _serve_query(_bound(address, sock), sock, log, membership, config))
+    say("stopped")
+
+
+async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config: IngestConfig) -> None:
+    from ingest.http import router
+    from ingest.ingestor import Ingestor
+
+    probe = _LogProbe(log)
+    ingestor = Ingestor(log, config)
+    app = build_app(probe.readiness)
+    app.include_router(router(ingestor))
+    ingestor.start()
+    probe.start()
+    try:
+        async with serving(app, sock) as stop:
+            if await _until(lambda: probe.readiness()[0], stop):
+                kernels.preload_in_background()
+                say(f"remote_write url:  http://{address}/api/v1/write")
+                say(f"log:               {log.partitions} partitions")
+            await stop.wait()
+            say("stopping: finishing requests under way")
+    finally:
+        await asyncio.to_thread(ingestor.close)
+        await asyncio.to_thread(probe.close)
+
+
+async def _serve_storage_node(
+    address: Address,
+    reached_at: Address,
+    sock: socket.socket,
+    data_dir: Path,
+    log: Log,
+    membership: Membership,
+    config: NodeConfig,
+) -> None:
+    from fastapi import Depends
+
+    from storage_node.http import router
+    from storage_node.reads_http import NodeReads
+    from storage_node.service import StorageNode
+
+    node = StorageNode(log, config)
+    state = NodeState(node)
+    heartbeat = _NodeHeartbeat(node)
+    announcer = Announcer(
+        membership, Announcement(config.name, str(reached_at), log.partitions, state=heartbeat.state)
+    )
+    reads = NodeReads(config.name, node.store, node.store.wait_applied, heartbeat.applied)
+    app = build_app(state.readiness)
+    for routes in (router(node), reads.router()):
+        app.include_router(routes, dependencies=[Depends(state.require_started)])
+
+    def start() -> None:
+        node.start()
+        announcer.start()
+
+    try:
+        async with serving(app, sock) as stop:
+            state.started = await first_of(stop, asyncio.to_thread(start))
+            if state.started and await state.until_ready(stop):
+                kernels.preload_in_background()
+                say(f"node:              {config.name}, all {log.partitions} partitions")
+                say(f"reads:             http://{reached_at} (state: http://{address}/api/v1/status/partitions)")
+                say(f"data:              {data_dir.resolve()}")
+            await stop.wait()
+            say("stopping: finishing requests under way")
+            # Query servers turn to other nodes before this one stops to answer.
+            await asyncio.to_thread(announcer.leave)
+    finally:
+        await asyncio.to_thread(announcer.leave)
+        await asyncio.to_thread(reads.close)
+        await asyncio.to_thread(node.close)
+
+
+async def _serve_query(
+    address: Address, sock: socket.socket, log: Log, membership: Membership, config: QueryConfig
+) -> None:
+    from query.http import router
+    from query.remote import RemoteStore
+    from query.service import QueryService
+
+    store = RemoteStore(
+        membership,
+        lambda: [log.bounds(partition).high_watermark for partition in range(log.partitions)],
+        timeout_s=config.timeout_s,
+    )
+    queries = QueryService(store, config)
+
+    def readiness() -> tuple[bool, dict[str, Any]]:
+        reason = f"no storage node that is ready has been heard of in {membership.topic.name}"
+        return membership.has_ready_node(), {"reason": reason}
+
+    app = build_app(readiness)
+    app.include_router(router(queries, VERSION))
+    try:
+        async with serving(app, sock) as stop:
+            await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))
+            if not membership.has_ready_node():
+                say(f"waiting for a storage node to announce itself in {membership.topic.name}")
+            if await _until(membership.has_ready_node, stop):
+                kernels.preload_in_background()
+                names = ", ".join(member.name for member in membership.nodes())
+                say(f"queries:           http://{address}/api/v1/query (Grafana: Prometheus data source)")
+                say(f"storage nodes:     {names}")
+            await stop.wait()
+            say("stopping: finishing requests under way")
+    finally:
+        await asyncio.to_thread(queries.close)
+        store.close()
+
+
+class _LogProbe:
+    """Asks the log for its bounds now and then, in a thread, for a log that is away keeps one waiting."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._reason: str | None = "the log has not answered yet"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._probe, name="log-probe", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        reason = self._reason
+        return reason is None, {"reason": reason}
+
+    def _probe(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._log.bounds(0)
+                self._reason = None
+            except LogUnavailable as error:
+                self._reason = str(error)
+            self._stop.wait(PROBE_S)
+
+
+class _NodeHeartbeat:
+    """What a node's heartbeats say."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+        self._ready = False
+
+    def applied(self) -> list[int]:
+        positions: dict[int, int] = self._node.views.positions()
+        return [positions[partition] for partition in range(len(positions))]
+
+    def state(self) -> tuple[list[int], bool]:
+        if not self._ready:
+            try:
+                # Once true it stays so; the log is not asked again.
+                self._ready = self._node.progress().ready
+            except LogUnavailable:
+                self._ready = False
+        return self.applied(), self._ready
+
+
+async def _until(condition: Callable[[], bool], stop: asyncio.Event) -> bool:
+    """Wait for a condition that costs nothing to look at; False if the stop signal came first."""
+    while not stop.is_set():
+        if condition():
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+def _open_log(options: LogOptions, stack: ExitStack) -> Log:
+    if options.url == "local":
+        raise StartupError(
+            "a tier by itself needs the log on Kafka: give --log kafka://host:port,host:port/prefix"
+        )
+    kernels.ensure()
+    log = options.open(None)
+    stack.callback(log.close)
+    return log
+
+
+def _follow(options: LogOptions, stack: ExitStack) -> Membership:
+    where = parse_kafka_url(options.url)
+    topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options)
+    stack.callback(topic.close)
+    membership = Membership(topic)
+    membership.start()
+    stack.callback(membership.close)
+    return membership
+
+
+def _bound(address: Address, sock: socket.socket) -> Address:
+    """The address with the port that port 0 became."""
+    return Address(address.host, sock.getsockname()[1])
+
+
+def _reached_at(bound: Address, advertise: Address | None) -> Address:
+    """Where query servers reach this node.
+
+    Raises:
+        StartupError: that is not known, for it listens everywhere.
+    """
+    if advertise is not None and advertise.port and not _is_wildcard(advertise.host):
+        return advertise
+    if advertise is not None:
+        raise StartupError(f"{advertise} is no address to reach this node at; give --advertise host:port")
+    if _is_wildcard(bound.host):
+        raise StartupError(
+            f"this node listens on {bound}, which is no address to reach it at; give --advertise host:port too"
+        )
+    return bound
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
