@@ -1,0 +1,270 @@
+"""A storage node in the simulation: the real one, stepped by hand instead of by its threads."""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import LogUnavailable, StartupError
+from storage_node.config import NodeConfig
+from storage_node.errors import DiskError
+from storage_node.replay import replay
+from storage_node.service import REOPEN_AFTER, StorageNode
+from tests.simulation.disk import Crash, Folders
+from tests.simulation.log import LogClient, SimLog
+
+
+class Steps:
+    """Takes the place of the event that stops the node's threads: lets a loop run a number of rounds."""
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        return self.is_set()
+
+    def set(self) -> None:
+        self.left = 0
+
+
+class SimNode:
+    """One replica: its data folder, its views while it is alive, and how often it reached each point.
+
+    crash_after: number of points after which it is killed; crash_at: a point, and at which visit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        log: SimLog,
+        folders: Folders,
+        config: NodeConfig,
+        rng: random.Random,
+        clock_s: Callable[[], float],
+        note: Callable[[str], None],
+        *,
+        archive: bool = False,
+    ) -> None:
+        self.name = name
+        self.alive = False
+        self.disk_full = False
+        self.read_errors = 0.0
+        self.crash_after: int | None = None
+        self.crash_at: tuple[str, int] | None = None
+        self.visits: Counter[str] = Counter()
+        self.crashes: Counter[str] = Counter()
+        self.interleaving = 0.0
+        self._log = log
+        self._archive = archive
+        self._client = LogClient(log, reach=self.reach, archive=archive)
+        self._folders = folders
+        self._config = config
+        self._rng = rng
+        self._clock_s = clock_s
+        self._note = note
+        self._activity = ["idle"]
+        self._durable: list[int] = [0] * len(log.partitions)
+        self.node: StorageNode | None = None
+
+    # -- what may happen to it ----------------------------------------------------------------------------------
+
+    def reach(self, point: str) -> None:
+        """Raises Crash if the process is to be killed here."""
+        where = f"{self._activity[-1]}:{point}"
+        self.visits[where] += 1
+        if self.crash_after is not None:
+            self.crash_after -= 1
+        if self.crash_after == 0 or self.crash_at == (where, self.visits[where]):
+            self.crash_after = None
+            self.crashes[where] += 1
+            raise Crash(where)
+
+    def interleave(self) -> None:
+        """While a merge or a read waits for the disk and holds no lock, the apply thread goes on."""
+        activity = self._activity[-1]
+        if activity not in ("merge", "read") or self._rng.random() >= self.interleaving:
+            return
+        node = self.node
+        if node is None or node._views is None:
+            return
+        for shard in node.views.shards:
+            if shard.lock.locked() or shard.state.index._lock._is_owned():  # type: ignore[attr-defined]
+                return
+        with self._doing("apply"):
+            self._run(node, node._apply, self._rng.randint(1, 2))
+        if activity == "read" and self._rng.random() < 0.5:
+            with self._doing("merge"):
+                self._run(node, node._merge, 2)
+
+    @contextmanager
+    def _doing(self, activity: str) -> Iterator[None]:
+        self._activity.append(activity)
+        depth = len(self._activity)
+        active = self._folders.active
+        self._folders.active = self
+        try:
+            yield
+        except Crash as crash:
+            if depth > 2:
+                raise
+            self._note(f"{self.name} is killed at {crash}")
+            self.kill()
+        finally:
+            del self._activity[depth - 1 :]
+            self._folders.active = active
+
+    def kill(self) -> None:
+        """SIGKILL: the views are gone from memory, unflushed batches are lost from the last one back."""
+        self.alive = False
+        self.crash_after = None
+        node, self.node = self.node, None
+        if node is not None:
+            if node._views is not None:
+                durable = node.views.durable_offsets
+                self._durable = [max(pair) for pair in zip(self._durable, durable, strict=True)]
+            node._folder_lock.close()
+        self._folders.lose_unflushed(self._config.data_dir)
+
+    # -- its life -----------------------------------------------------------------------------------------------
+
+    def start(self) -> bool:
+        """Start; says whether it could. After a kill it must be at an offset that was durable, or beyond."""
+        assert self.node is None
+        self.alive = True
+        node = StorageNode(self._client, self._config, clock=self._clock_s)
+        node._stop = Steps()  # type: ignore[assignment]
+        self.node = node
+        with self._doing("start"):
+            try:
+                node.start()
+            except (StartupError, LogUnavailable) as error:
+                excused = self.read_errors or self.disk_full or isinstance(error, LogUnavailable)
+                assert excused, f"{self.name} does not start: {error}"
+                self._note(f"{self.name} does not start: {error}")
+                self.alive, self.node = False, None
+                return False
+        if self.node is None:
+            return False
+        for thread in node._threads:
+            thread.join()
+        node._threads = []
+        for partition, (offset, durable) in enumerate(zip(node.views.saved_offsets(), self._durable, strict=True)):
+            assert offset >= durable, (
+                f"partition {partition} of {self.name} went back to {offset}; {durable} was durable"
+            )
+        self._note(f"{self.name} starts at {node.views.positions()}")
+        return True
+
+    def stop(self) -> None:
+        """SIGTERM: if the disk takes it, everything that was applied is durable."""
+        with self._doing("stop"):
+            assert self.node is not None
+            views = self.node.views
+            positions = list(views.positions().values())
+            self.node.close()
+            if not self.disk_full and not self.read_errors:
+                assert views.durable_offsets == positions, f"{self.name} stopped without saving all of {positions}"
+            self._durable = [max(pair) for pair in zip(self._durable, views.durable_offsets, strict=True)]
+            self.alive, self.node = False, None
+
+    def apply(self, rounds: int) -> None:
+        """Rounds of the apply thread."""
+        with self._doing("apply"):
+            assert self.node is not None
+            self._run(self.node, self.node._apply, rounds)
+
+    def merge(self, rounds: int) -> None:
+        """Rounds of the merge thread."""
+        with self._doing("merge"):
+            assert self.node is not None
+            self._run(self.node, self.node._merge, rounds)
+
+    def _run(self, node: StorageNode, loop: Callable[[], None], rounds: int) -> None:
+        steps = node._stop
+        assert isinstance(steps, Steps)
+        before, steps.left = steps.left, rounds
+        loop()
+        steps.left = before
+
+    @contextmanager
+    def reading(self, *, calmly: bool = False) -> Iterator[StorageNode]:
+        """For what the caller does as a reader; a crash ends it.
+
+        calmly: nothing else happens meanwhile, and the disk reads well.
+        """
+        disturbances = self.read_errors, self.interleaving
+        if calmly:
+            self.read_errors = self.interleaving = 0.0
+        try:
+            with self._doing("read"):
+                assert self.node is not None
+                yield self.node
+        finally:
+            self.read_errors, self.interleaving = disturbances
+
+    def rebuild(self, *, force: bool) -> None:
+        """`tabor replay` on the stopped node; may be killed."""
+        assert self.node is None
+        self.alive = True
+        client = LogClient(self._log, reach=self.reach, archive=self._archive)
+        client.delivered = [list(offsets) for offsets in self._client.delivered]
+        before = self._folders.number(self._config.data_dir / "views")
+        starts = [log.start for log in self._log.partitions]
+        cut = any(starts) and not self._archive
+        with self._doing("replay"):
+            try:
+                for replayed in replay(client, self._config, force=force):
+                    same = replayed.digest_before in (None, replayed.digest_after)
+                    assert same or cut, f"the replay of partition {replayed.partition} has another digest"
+                self._note(f"{self.name} is rebuilt")
+            except (LogUnavailable, DiskError, StartupError) as error:
+                excused = self.read_errors or self.disk_full or self._log.down or (cut and not force)
+                assert excused, f"{self.name} cannot be rebuilt: {error}"
+                self._note(f"{self.name} is not rebuilt: {error}")
+        self.alive = False
+        data_dir = self._config.data_dir
+        # Which views will be found at the next start?
+        for name in ("views.ready", "views"):
+            found = self._folders.number(data_dir / name)
+            if found is not None:
+                break
+        if found != before:
+            self._client.delivered = [
+                [offset for offset in offsets if offset >= start]
+                for offsets, start in zip(client.delivered, starts, strict=True)
+            ]
+            self._durable = [0] * len(self._durable)
+
+    # -- what it should hold ------------------------------------------------------------------------------------
+
+    def history(self, partition: int, next_offset: int) -> list[int]:
+        """Offsets of the records that its views must be made of, below `next_offset`."""
+        delivered = self._client.delivered[partition]
+        return delivered[: bisect.bisect_left(delivered, next_offset)]
+
+    @property
+    def patience(self) -> int:
+        """Rounds within which a failed disk is opened anew."""
+        return REOPEN_AFTER + 2
+
+
+def config_of(name: str, folder: Path, rng: random.Random, retention_ms: int | None) -> NodeConfig:
+    """Settings that differ between replicas in everything that must not matter."""
+    return NodeConfig(
+        name=name,
+        data_dir=folder / name,
+        log_identity="simulated",
+        retention_ms=retention_ms,
+        head_samples=rng.choice((20, 100, 500)),
+        checkpoint_age_s=rng.choice((30.0, 600.0, 7200.0)),
+        flush_age_s=rng.choice((0.0, 60.0, 3600.0)),
+        retry_s=0.0,
+    )
