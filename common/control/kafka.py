@@ -90,7 +90,7 @@ class KafkaControlTopic:
         admin = AdminClient(self._config)
         deadline = time.monotonic() + timeout_s
         topic = NewTopic(self._name, num_partitions=1, replication_factor=-1, config=_TOPIC_CONFIG)
-        while (partitions := self._count_partitions(admin)) == 0:
+        while (partitions := self._count_partitions(admin, timeout_s)) == 0:
             if time.monotonic() > deadline:
                 raise StartupError(f"the topic {self._name!r} has no leader after {timeout_s:g} s")
             try:
@@ -102,9 +102,9 @@ class KafkaControlTopic:
         if partitions != 1:
             raise StartupError(f"the topic {self._name!r} has {partitions} partitions; it must have one")
 
-    def _count_partitions(self, admin: Any) -> int:
+    def _count_partitions(self, admin: Any, timeout_s: float) -> int:
         """Partitions of the topic, 0 while it does not exist or has no leader."""
-        found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(self._name)
+        found = admin.list_topics(timeout=timeout_s).topics.get(self._name)
         if found is None or found.error is not None or any(p.leader < 0 for p in found.partitions.values()):
             return 0
         return len(found.partitions)
