@@ -1,6 +1,6 @@
 """Speed and memory of the storage node: apply, checkpoint, replay, select, RAM of a series.
 
-    python -m bench.bench_storage [apply] [late] [select] [replay] [memory] [--small]
+    python -m bench.bench_storage [apply] [late] [select] [replay] [merge] [memory] [--small]
 
 Everything is synthetic and seeded: SERIES series of counters, gauges and constants over some 20 labels, scraped
 every 15 s. Without names all parts run; each prints one line a figure and a checksum of what was computed.
@@ -22,9 +22,10 @@ from common.labels import StringPool, canonical_labels, series_id
 from common.log.base import LogRecord
 from common.record import RecordBatch, encode_record
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
-from storage_node.checkpoint import checkpoint, load
+from storage_node.checkpoint import checkpoint, commit_merge, load
 from storage_node.config import NodeConfig
 from storage_node.disk import RocksDisk
+from storage_node.merging import merge, plan_merge
 from storage_node.partition import PartitionState
 from storage_node.segments import Segments
 from storage_node.store import NodeStore
@@ -150,6 +151,37 @@ def bench_replay(n_series: int, n_scrapes: int, n_partitions: int, record_sample
         views.close()
 
 
+def bench_merge(n_series: int, n_scrapes: int, n_partitions: int) -> None:
+    """Small heads, hence many segments; merges as soon as they are due."""
+    records = make_records(n_series, n_scrapes, n_partitions, 5_000)
+    with tempfile.TemporaryDirectory() as folder:
+        config = NodeConfig("bench", Path(folder), head_samples=400_000)
+        views = Views(Path(folder) / "views", n_partitions, config)
+        merged_samples, cpu, written = 0, 0.0, _written_bytes()
+        for first in range(0, len(records), 64):
+            views.apply(records[first : first + 64], 0.0)
+            views.checkpoint_due(0.0)
+            started = time.thread_time()
+            for shard in views.shards:
+                while plan := plan_merge(shard.state):
+                    batch, merged = merge(plan, views.segments, views.disk)
+                    assert commit_merge(shard.state, plan.window, plan.old, merged, batch)
+                    merged_samples += merged.n_samples
+            cpu += time.thread_time() - started
+        views.save(0.0)
+        n = sum(shard.samples for shard in views.shards)
+        segment_bytes = sum(shard.state.size_bytes for shard in views.shards)
+        disk_bytes = sum(
+            path.stat().st_size for path in Path(folder).rglob("*") if path.suffix in (".blob", ".sst")
+        )
+        print(
+            f"merge: {merged_samples / n:.2f} times a sample, {cpu / max(merged_samples, 1) * 1e9:.0f} ns each; "
+            f"B/sample: segments {segment_bytes / n:.2f}, files {disk_bytes / n:.2f}, "
+            f"written {(_written_bytes() - written) / n:.2f} [{sum(s.state.n_samples for s in views.shards)}]"
+        )
+        views.close()
+
+
 def bench_select(n_series: int, n_scrapes: int, n_partitions: int) -> None:
     records = make_records(n_series, n_scrapes, n_partitions, 10_000)
     with tempfile.TemporaryDirectory() as folder:
@@ -227,6 +259,11 @@ def _part(source: Source, partition: int, offsets: list[int], first: int, n: int
     return LogRecord(partition, offsets[partition] - 1, encode_record(batch))
 
 
+def _written_bytes() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("wchar")).split()[1])
+
+
 def _rss_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -236,7 +273,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("parts", nargs="*")
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args(arguments)
-    parts = options.parts or ["apply", "late", "select", "replay", "memory"]
+    parts = options.parts or ["apply", "late", "select", "replay", "merge", "memory"]
     scale = 20 if options.small else 1
     if "apply" in parts:
         bench_apply(12_000 // scale, 100, 600)
@@ -248,6 +285,8 @@ def main(arguments: list[str]) -> None:
     if "replay" in parts:
         bench_replay(50_000 // scale, 240, 16, 600)
         bench_replay(50_000 // scale, 240, 16, 10_000)
+    if "merge" in parts:
+        bench_merge(10_000 // scale, 2880 if scale == 1 else 300, 4)
     if "memory" in parts:
         bench_memory(500_000 // scale, 12, 16)
 

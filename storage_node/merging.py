@@ -42,11 +42,11 @@ class MergePlan:
     order_keys: NDArray[np.uint64]
 
 
-def plan_merge(state: PartitionState) -> MergePlan | None:
-    """The next merge that is worth its while, if there is one."""
+def plan_merge(state: PartitionState, least: int = MIN_SEGMENTS) -> MergePlan | None:
+    """The next merge that is worth its while, if there is one; in a growing window of `least` segments."""
     newest = sorted(state.windows)[-_OPEN_WINDOWS:]
     for number, window in state.windows.items():
-        old = choose(window.segments, MIN_SEGMENTS if number in newest else 2)
+        old = choose(window.segments, least if number in newest else 2)
         if old:
             return MergePlan(state.partition, number, old, state.order_keys())
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import CorruptError
 from storage_node.blocks import count_samples, decode_samples, finish_rows
+from storage_node.errors import ViewsDamaged
 from storage_node.head import HeadReader, HeadView
 from storage_node.segments import Segments
 from storage_node.windows import Segment
@@ -38,6 +42,7 @@ class PartitionRead:
 
     Raises (also from the constructor):
         SegmentGone: a segment was merged or expired after the plan was made; make a new plan.
+        ViewsDamaged, DiskError: the blocks cannot be read.
     """
 
     def __init__(self, plan: ReadPlan, segments: Segments, first_row: int = 0) -> None:
@@ -55,7 +60,8 @@ class PartitionRead:
         """Add an upper bound of each row's samples to counts[first_row:]."""
         plan = self._plan
         if self._blocks:
-            count_samples(self._blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
+            with _damage(plan.partition):
+                count_samples(self._blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
         rows = slice(self._first_row, self._first_row + len(plan.snos))
         counts[rows] += self._head.count(self._row_of_sno, self._first_row)
 
@@ -65,10 +71,22 @@ class PartitionRead:
         """Write the samples of each row at its cursor, which moves on; to be called once, after `count`."""
         plan = self._plan
         if self._blocks:
-            decode_samples(
-                self._blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
-            )
+            with _damage(plan.partition):
+                decode_samples(
+                    self._blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
+                )
         self._head.collect(self._row_of_sno, self._first_row, cursor, timestamps, value_bits)
+
+
+@contextmanager
+def _damage(partition: int) -> Iterator[None]:
+    """Tell a corrupt block on the disk from a corrupt record."""
+    try:
+        yield
+    except CorruptError as error:
+        raise ViewsDamaged(
+            f"the views of partition {partition} are damaged ({error}); stop the node and run `tabor replay`"
+        ) from error
 
 
 def read_rows(

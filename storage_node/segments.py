@@ -11,11 +11,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import CorruptError
 from storage_node import keys
 from storage_node.blocks import EncodedBlocks
 from storage_node.disk import Batch, Disk
-from storage_node.errors import SegmentGone
+from storage_node.errors import SegmentGone, ViewsDamaged
 from storage_node.windows import Segment
 
 MAX_DIRECTORIES = 16384
@@ -42,10 +41,10 @@ class Directory:
 
     @classmethod
     def decode(cls, data: bytes, partition: int) -> Directory:
-        """Raises CorruptError."""
+        """Raises ViewsDamaged."""
         n_blocks = _N_BLOCKS.unpack_from(data)[0] if len(data) >= 4 else -1
         if len(data) != 4 + 24 * n_blocks:
-            raise CorruptError("a segment's directory has the wrong length", partition=partition)
+            raise ViewsDamaged(f"a segment's directory of partition {partition} has the wrong length")
         parts = [data[4 + 8 * n_blocks * i : 4 + 8 * n_blocks * (i + 1)] for i in range(3)]
         first_keys = np.frombuffer(parts[0], dtype="<u8")
         return cls(first_keys, np.frombuffer(parts[1], dtype="<i8"), np.frombuffer(parts[2], dtype="<i8"))
@@ -105,7 +104,7 @@ class Segments:
             batch.delete(keys.segment_block(partition, window, segment.number, block))
 
     def directory(self, partition: int, window: int, number: int) -> Directory:
-        """Raises SegmentGone, CorruptError, DiskError."""
+        """Raises SegmentGone, ViewsDamaged, DiskError."""
         directory = self._directories.get((partition, number))
         if directory is None:
             data = self._disk.get(keys.segment_directory(partition, window, number))

@@ -17,7 +17,7 @@ from common.events import EventLog
 from common.log.base import Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
-from storage_node.errors import DiskError, SegmentGone
+from storage_node.errors import DiskError, SegmentGone, ViewsDamaged
 from storage_node.merging import merge, plan_merge
 from storage_node.store import NodeStore
 from storage_node.views import FolderLock, Shard, Views, views_folder
@@ -131,7 +131,7 @@ class StorageNode:
         if self._views is not None:
             try:
                 self._views.save(self._clock())
-            except DiskError as error:
+            except (DiskError, ViewsDamaged) as error:
                 # Nothing is lost: the next start reads it from the log.
                 _log.error("final_checkpoint_failed", reason=str(error))
             self._views.close()
@@ -188,6 +188,9 @@ class StorageNode:
         """Run a thread; should it fail in a way that nobody foresaw, say so and refuse writes."""
         try:
             run()
+        except ViewsDamaged as error:
+            self._failure = str(error)
+            _log.error("views_damaged", reason=str(error))
         except Exception as error:
             self._failure = f"the storage node has failed: {error!r}"
             _log.exception("storage_node_failed")

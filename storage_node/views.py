@@ -18,7 +18,7 @@ from storage_node import keys
 from storage_node.checkpoint import checkpoint, load
 from storage_node.config import NodeConfig
 from storage_node.disk import Batch, Disk, RocksDisk
-from storage_node.errors import DiskError
+from storage_node.errors import DiskError, ViewsDamaged
 from storage_node.partition import PartitionState
 from storage_node.segments import Segments
 
@@ -84,7 +84,7 @@ class Views:
                 load(state)
                 self.shards.append(Shard(state))
                 on_loaded(partition)
-        except (CorruptError, DiskError) as error:
+        except (CorruptError, DiskError, ViewsDamaged) as error:
             self.disk.close()
             message = f"the views in {folder} cannot be read ({error}); rebuild them with `tabor replay`"
             raise StartupError(message) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +76,7 @@ class Bench:
         self.open()
 
     def merge(self) -> None:
-        while plan := plan_merge(self.state):
+        while plan := plan_merge(self.state, least=2):
             batch, merged = merge(plan, self.segments, self.disk)
             assert commit_merge(self.state, plan.window, plan.old, merged, batch)
 
@@ -87,7 +89,7 @@ class Bench:
             part = slice(offsets[row], offsets[row + 1])
             if part.start < part.stop:
                 row_times = times[part].tolist()
-                assert all(a < b for a, b in zip(row_times, row_times[1:], strict=False))
+                assert all(a < b for a, b in pairwise(row_times))
                 found[canonical_labels(labels)] = dict(zip(row_times, bits[part].tolist(), strict=True))
         return found
 
@@ -111,11 +113,12 @@ def _records(draw: st.DrawFn, base: int) -> tuple[str, RecordBatch]:
 def _actions() -> st.SearchStrategy[list[tuple[str, object]]]:
     record = st.integers(0, 2).flatmap(lambda w: _records(1_700_000_000_000 + w * 30 * 3600 * 1000))
     crash = st.tuples(st.just("crash"), st.integers(0, 3))
-    other = st.sampled_from([("checkpoint", None)] * 3 + [("flush", None), ("merge", None), ("observe", None)])
+    names = ["checkpoint"] * 3 + ["flush", "merge", "merge", "observe"]
+    other = st.sampled_from([(name, None) for name in names])
     return st.lists(st.one_of(record, record, record, other, crash), min_size=1, max_size=25)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(_actions(), st.sampled_from([None, None, 24 * 3600 * 1000]), st.sampled_from([1, 10, 1 << 16]))
 def test_a_partition_holds_what_the_log_says_whatever_happens_to_it(
     actions: list[tuple[str, object]], retention_ms: int | None, late_limit: int
@@ -140,6 +143,34 @@ def test_a_partition_holds_what_the_log_says_whatever_happens_to_it(
             assert bench.state.n_samples == oracle.n_samples
             low = oracle.clock_ms - 6 * 3600 * 1000
             assert bench.select(low, oracle.clock_ms) == oracle.select(low, oracle.clock_ms)
+    check(bench, oracle)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_window_survives_many_checkpoints_merges_and_crashes(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    bench, oracle = Bench(None, int(random.choice([3, 1000]))), OraclePartition()
+    base = 1_700_006_400_000
+    for _ in range(60):
+        samples = [
+            (int(random.integers(0, 5)), base + int(random.integers(0, 600)) * 1000, 1.0) for _ in range(20)
+        ]
+        batch = make_batch(1, base, [(ref, SERIES[ref]) for ref in range(int(random.integers(0, 6)))], samples)
+        bench.apply(batch)
+        oracle.apply(batch)
+        if random.random() < 0.6:
+            checkpoint(bench.state)
+        if random.random() < 0.3:
+            bench.merge()
+        if random.random() < 0.2:
+            bench.disk.flush()
+        if random.random() < 0.1:
+            bench.crash(int(random.integers(0, 4)))
+    check(bench, oracle)
+
+
+def check(bench: Bench, oracle: OraclePartition) -> None:
+    """What is stored, how much, its digest and all outcomes are as the oracle says."""
     assert bench.select(MIN_TIME_MS, MAX_TIME_MS) == oracle.select(MIN_TIME_MS, MAX_TIME_MS)
     assert bench.state.n_samples == oracle.n_samples
     assert bench.state.digest() == oracle.digest()
