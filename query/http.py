@@ -28,6 +28,15 @@ MAX_FORM_BYTES = 10 << 20
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
+# What Tabor does not have; Grafana asks for it and takes an empty answer better than none.
+_NOTHING: dict[str, object] = {
+    "/api/v1/metadata": {},
+    "/api/v1/query_exemplars": [],
+    "/api/v1/rules": {"groups": []},
+    "/api/v1/alerts": {"alerts": []},
+    "/api/v1/targets": {"activeTargets": [], "droppedTargets": []},
+}
+
 Handler = Callable[[Parameters, Request], Awaitable[Response]]
 
 
@@ -54,6 +63,8 @@ def router(service: QueryService, version: str) -> APIRouter:
     add("/api/v1/labels", api.label_names)
     add("/api/v1/label/{name:path}/values", api.label_values, post=False)
     add("/api/v1/status/buildinfo", api.buildinfo, post=False)
+    for path, nothing in _NOTHING.items():
+        add(path, _constant(nothing), post=path == "/api/v1/query_exemplars")
     return routes
 
 
@@ -176,6 +187,13 @@ async def _form(request: Request) -> bytes:
         if len(body) > MAX_FORM_BYTES:
             raise CallerError(f"the form is larger than {MAX_FORM_BYTES} bytes")
     return bytes(body)
+
+
+def _constant(data: object) -> Handler:
+    async def answer(p: Parameters, request: Request) -> Response:
+        return _data(data)
+
+    return answer
 
 
 def _result(result: QueryResult, limit: int) -> Response:

@@ -192,3 +192,11 @@ def test_text_that_is_not_utf8_is_refused(client: Client) -> None:
     response = asyncio.run(send())
     assert response.status_code == 400
     assert response.json()["errorType"] == "bad_data"
+
+
+def test_what_tabor_does_not_have_is_answered_empty(client: Client) -> None:
+    assert client.data("/api/v1/metadata") == {}
+    assert client.data("/api/v1/rules") == {"groups": []}
+    assert client.data("/api/v1/alerts") == {"alerts": []}
+    assert client.data("/api/v1/query_exemplars", query="up") == []
+    assert client.data("/api/v1/targets") == {"activeTargets": [], "droppedTargets": []}
