@@ -1,4 +1,4 @@
-"""A disk in memory: the contract of `storage_node.disk` with crashes and a full device, for tests and simulation."""
+"""A disk in memory: the contract of `storage_node.disk`, with crashes and a full device, for tests."""
 
 from __future__ import annotations
 
