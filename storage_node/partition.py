@@ -150,9 +150,8 @@ class PartitionState:
 
     def _drop_before(self, horizon_ms: int) -> None:
         first = window_of(horizon_ms)
-        if any(number < first for number in self.windows):
-            # What waits may belong to a window that goes; its outcome is that of now.
-            self.resolve()
+        # What waits may belong to a window that goes, and may be all that this window has; its outcome is that of now.
+        self.resolve()
         for number in [number for number in self.windows if number < first]:
             self.outcomes.expired += self.windows.pop(number).n_samples
             self.changed_windows.discard(number)

@@ -36,6 +36,9 @@ class Process(Protocol):
     def reach(self, point: str) -> None:
         """Raises Crash if the process is killed here."""
 
+    def opened(self, disk: MemoryDisk) -> None:
+        """Called when a disk is opened."""
+
     def interleave(self) -> None:
         """Do what another thread of the process might do now."""
 
@@ -122,6 +125,7 @@ class Folders:
             number = len(self._disks)
             (folder / _NUMBER).write_text(str(number))
             self._disks.append(MemoryDisk())
+        process.opened(self._disks[number])
         return SimDisk(self._disks[number], process, self._rng)
 
     def number(self, folder: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import LogUnavailable, StartupError
+from storage_node import keys
 from storage_node.config import NodeConfig
 from storage_node.errors import DiskError
 from storage_node.replay import replay
 from storage_node.service import REOPEN_AFTER, StorageNode
+from tests.memory_disk import MemoryDisk
 from tests.simulation.disk import Crash, Folders
 from tests.simulation.log import LogClient, SimLog
 
@@ -38,7 +41,8 @@ class Steps:
 class SimNode:
     """One replica: its data folder, its views while it is alive, and how often it reached each point.
 
-    crash_after: number of points after which it is killed; crash_at: a point, and at which visit.
+    crash_after: number of points after which it is killed, of those whose names start with `crash_among`.
+    crash_at: a point, and at which visit.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class SimNode:
         self.disk_full = False
         self.read_errors = 0.0
         self.crash_after: int | None = None
+        self.crash_among = ""
         self.crash_at: tuple[str, int] | None = None
         self.visits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
@@ -80,12 +85,18 @@ class SimNode:
         """Raises Crash if the process is to be killed here."""
         where = f"{self._activity[-1]}:{point}"
         self.visits[where] += 1
-        if self.crash_after is not None:
+        if self.crash_after is not None and point.startswith(self.crash_among):
             self.crash_after -= 1
         if self.crash_after == 0 or self.crash_at == (where, self.visits[where]):
             self.crash_after = None
             self.crashes[where] += 1
             raise Crash(where)
+
+    def opened(self, disk: MemoryDisk) -> None:
+        """Views begin at what their disk has: later records, of an earlier life, are no part of their history."""
+        for partition, offsets in enumerate(self._client.delivered):
+            meta = json.loads(disk.get(keys.partition_meta(partition)) or b"{}")
+            del offsets[bisect.bisect_left(offsets, meta.get("next_offset", 0)) :]
 
     def interleave(self) -> None:
         """While a merge or a read waits for the disk and holds no lock, the apply thread goes on."""
@@ -214,11 +225,11 @@ class SimNode:
         """`tabor replay` on the stopped node; may be killed."""
         assert self.node is None
         self.alive = True
-        client = LogClient(self._log, reach=self.reach, archive=self._archive)
-        client.delivered = [list(offsets) for offsets in self._client.delivered]
+        mine = self._client
+        self._client = client = LogClient(self._log, reach=self.reach, archive=self._archive)
+        client.delivered = [list(offsets) for offsets in mine.delivered]
         before = self._folders.number(self._config.data_dir / "views")
-        starts = [log.start for log in self._log.partitions]
-        cut = any(starts) and not self._archive
+        cut = any(log.start for log in self._log.partitions) and not self._archive
         with self._doing("replay"):
             try:
                 for replayed in replay(client, self._config, force=force):
@@ -230,18 +241,16 @@ class SimNode:
                 assert excused, f"{self.name} cannot be rebuilt: {error}"
                 self._note(f"{self.name} is not rebuilt: {error}")
         self.alive = False
-        data_dir = self._config.data_dir
-        # Which views will be found at the next start?
-        for name in ("views.ready", "views"):
-            found = self._folders.number(data_dir / name)
-            if found is not None:
-                break
-        if found != before:
-            self._client.delivered = [
-                [offset for offset in offsets if offset >= start]
-                for offsets, start in zip(client.delivered, starts, strict=True)
-            ]
+        if self._views_found() == before:
+            self._client = mine
+        else:
             self._durable = [0] * len(self._durable)
+
+    def _views_found(self) -> int | None:
+        """Which views the next start will find."""
+        data_dir = self._config.data_dir
+        numbers = [self._folders.number(data_dir / name) for name in ("views.ready", "views")]
+        return numbers[0] if numbers[0] is not None else numbers[1]
 
     # -- what it should hold ------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ DEFAULT_STEPS = 150
 DAY_MS = 24 * HOUR_MS
 _EPOCH_MS = 1_790_000_000_000
 _LONGEST_REST = 400
+_CRASH_AMONG = ("", "disk.read", "disk.writ", "disk.flush", "disk.compact", "log.polled", "rename", "remov")
 
 
 class Failed(AssertionError):
@@ -236,7 +237,11 @@ class World:
             self._start(node)
 
     def _a_node_will_be_killed(self) -> None:
-        self.rng.choice(self.nodes).crash_after = self.rng.randint(1, 60)
+        self._doom(self.rng.choice(self.nodes))
+
+    def _doom(self, node: SimNode) -> None:
+        node.crash_among = self.rng.choice(_CRASH_AMONG)
+        node.crash_after = self.rng.randint(1, 40 if node.crash_among in ("", "disk.read") else 4)
 
     def _a_node_stops(self) -> None:
         node = self._alive()
@@ -248,7 +253,7 @@ class World:
         if node.node is not None:
             node.stop()
         if self.rng.random() < 0.5:
-            node.crash_after = self.rng.randint(1, 60)
+            self._doom(node)
         node.rebuild(force=self.rng.random() < 0.5)
         self._start(node)
 
@@ -356,9 +361,9 @@ _WEIGHTED: dict[Callable[[World], None], float] = {
     World._a_node_applies: 12,
     World._a_node_merges: 3,
     World._a_node_is_killed: 1.5,
-    World._a_node_will_be_killed: 2,
+    World._a_node_will_be_killed: 4,
     World._a_node_stops: 0.7,
-    World._views_are_rebuilt: 0.5,
+    World._views_are_rebuilt: 1,
     World._a_disk_fills_up: 1,
     World._a_disk_reads_badly: 1,
     World._a_reader_asks: 3,
