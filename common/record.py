@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import xxhash
@@ -57,6 +59,10 @@ _FLAG_DOUBLE_DELTA = 2
 _PREFIX = struct.Struct("<4sBBHQ")
 _PREFIX_SEED = struct.Struct("<Q")
 _BODY = struct.Struct("<QqIIIII4x")
+_HEADER = struct.Struct("<4sBBHQ" + "QqIIIII4x")
+
+_DECODED_TOGETHER_BYTES = 4 << 20
+"""Payloads that are decoded in one go, before compression; bounds what many hostile records can allocate."""
 
 _ZSTD_LEVEL = 1
 # What one declaration and one sample take in a payload: at most, and at least; one bit more for each sample.
@@ -88,8 +94,11 @@ class _ThreadState(threading.local):
 _thread = _ThreadState()
 
 
-def max_encoded_bytes(n_samples: int, n_declared: int, n_label_bytes: int) -> int:
-    """Upper limit of the size of a record with these counts, whatever it holds."""
+Count = TypeVar("Count", int, NDArray[np.int64])
+
+
+def max_encoded_bytes(n_samples: Count, n_declared: Count, n_label_bytes: Count) -> Count:
+    """Upper limit of the size of a record with these counts, whatever it holds; or of many."""
     samples = _MAX_SAMPLE_BYTES * n_samples + (n_samples + 7) // 8
     return HEADER_BYTES + samples + _MAX_DECLARATION_BYTES * n_declared + n_label_bytes
 
@@ -99,6 +108,18 @@ def encode_record(batch: RecordBatch) -> bytes:
 
     Raises:
         ValueError: columns differ in length, or the payload would exceed MAX_PAYLOAD_BYTES.
+    """
+    cuts = np.array([[0, len(batch.declared_refs), 0, len(batch.refs)]], dtype=np.int64)
+    return encode_records(batch, cuts)[0]
+
+
+def encode_records(batch: RecordBatch, cuts: NDArray[np.int64]) -> list[bytes]:
+    """Encode parts of a batch as one record each.
+
+    cuts: int64 (n_records, 4), of each record the half-open ranges of declarations [0], [1] and samples [2], [3].
+
+    Raises:
+        ValueError: columns differ in length, or a payload would exceed MAX_PAYLOAD_BYTES.
     """
     n_declared, n_samples, n_label_bytes = len(batch.declared_refs), len(batch.refs), len(batch.label_bytes)
     if (
@@ -110,11 +131,19 @@ def encode_record(batch: RecordBatch) -> bytes:
         or batch.label_offsets[-1] != n_label_bytes
     ):
         raise ValueError("the columns of a record differ in length")
-    room = max_encoded_bytes(n_samples, n_declared, n_label_bytes) - HEADER_BYTES
-    if room > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"a record of {n_samples} samples and {n_declared} declarations is too large")
-    out = np.empty(room, dtype=np.uint8)
-    size = kernels.encode_payload(
+    counts = np.empty((len(cuts), 3), dtype=np.int64)
+    counts[:, 0] = cuts[:, 1] - cuts[:, 0]
+    counts[:, 1] = cuts[:, 3] - cuts[:, 2]
+    counts[:, 2] = batch.label_offsets[cuts[:, 1]] - batch.label_offsets[cuts[:, 0]]
+    rooms = max_encoded_bytes(counts[:, 1], counts[:, 0], counts[:, 2]) - HEADER_BYTES
+    largest = int(np.argmax(rooms))
+    if rooms[largest] > MAX_PAYLOAD_BYTES:
+        declared, samples, _ = counts[largest].tolist()
+        raise ValueError(f"a record of {samples} samples and {declared} declarations is too large")
+    out = np.empty(int(rooms.sum()), dtype=np.uint8)
+    ends = np.empty(len(cuts), dtype=np.int64)
+    kernels.encode_payloads(
+        cuts,
         batch.declared_refs,
         batch.declared_ids,
         batch.label_offsets,
@@ -125,20 +154,26 @@ def encode_record(batch: RecordBatch) -> bytes:
         batch.values.view(np.uint64),
         batch.created_ms,
         out,
+        ends,
     )
-    flags = 0
-    if size < 0:
-        size = -size
-        flags = _FLAG_DOUBLE_DELTA
-    payload: memoryview | bytes = out[:size].data
+    payloads = out.data
+    records = []
+    start = 0
+    for end, row in zip(ends.tolist(), counts.tolist(), strict=True):
+        flags = _FLAG_DOUBLE_DELTA if end < 0 else 0
+        records.append(_sealed(batch, row, payloads[start : abs(end)], flags))
+        start = abs(end)
+    return records
+
+
+def _sealed(batch: RecordBatch, counts: list[int], payload: memoryview | bytes, flags: int) -> bytes:
+    """A record of this payload: compressed if that makes it smaller, with header and checksum."""
+    size = len(payload)
     packed = _thread.compressor.compress(payload)
     if len(packed) < size:
         payload = packed
         flags |= _FLAG_ZSTD
-    body = _BODY.pack(
-        batch.producer_id, batch.created_ms, n_declared, n_samples, n_label_bytes, size, len(payload)
-    )
-    body += payload
+    body = _BODY.pack(batch.producer_id, batch.created_ms, *counts, size, len(payload)) + payload
     prefix = _PREFIX.pack(_MAGIC, _VERSION, _KIND_SAMPLES, flags, 0)
     checksum = xxhash.xxh3_64_intdigest(body, _PREFIX_SEED.unpack_from(prefix)[0])
     return _PREFIX.pack(_MAGIC, _VERSION, _KIND_SAMPLES, flags, checksum) + body
@@ -153,42 +188,92 @@ def decode_record(data: bytes, *, partition: int | None = None, offset: int | No
     Raises:
         CorruptError: the bytes are not a whole record of a known version and kind.
     """
-    try:
-        return _decode(data)
-    except _Corrupt as error:
-        raise CorruptError(str(error), partition=partition, offset=offset) from None
+    decoded = next(decode_records([data]))
+    if decoded.faults:
+        raise CorruptError(decoded.faults[0], partition=partition, offset=offset)
+    return decoded.batch(0, 1)
 
 
-class _Corrupt(Exception):
-    """Why bytes are not a record; becomes a CorruptError with the place."""
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedRecords:
+    """Records that were decoded together, n of them: their columns one after another.
+
+    producer_ids, created_ms, n_declared: of each record. faults: what is wrong with a record, by its position.
+    offsets: int64 (n + 1, 3), where the declarations, samples and label bytes of each record begin.
+    """
+
+    producer_ids: list[int]
+    created_ms: list[int]
+    n_declared: list[int]
+    offsets: NDArray[np.int64]
+    faults: dict[int, str]
+    columns: RecordBatch
+
+    def __len__(self) -> int:
+        return len(self.producer_ids)
+
+    def batch(self, first: int, last: int) -> RecordBatch:
+        """Records [first, last) as if they were one by the first's producer, made when the latest was made."""
+        (declared, start, label), (declared_end, end, label_end) = self.offsets[[first, last]].tolist()
+        columns = self.columns
+        return RecordBatch(
+            producer_id=self.producer_ids[first],
+            created_ms=max(self.created_ms[first:last]),
+            declared_refs=columns.declared_refs[declared:declared_end],
+            declared_ids=columns.declared_ids[declared:declared_end],
+            label_offsets=columns.label_offsets[declared : declared_end + 1] - label,
+            label_bytes=columns.label_bytes[label:label_end],
+            refs=columns.refs[start:end],
+            timestamps=columns.timestamps[start:end],
+            values=columns.values[start:end],
+        )
 
 
-def _decode(data: bytes) -> RecordBatch:
-    if len(data) < HEADER_BYTES:
-        raise _Corrupt(f"{len(data)} bytes are less than a header")
-    magic, version, kind, flags, checksum = _PREFIX.unpack_from(data)
-    if magic != _MAGIC:
-        raise _Corrupt("the record does not begin with 'TABR'")
-    if version != _VERSION:
-        raise _Corrupt(f"unknown format version {version}")
-    body = memoryview(data)[_PREFIX.size :]
-    if xxhash.xxh3_64_intdigest(body, _PREFIX_SEED.unpack_from(data)[0]) != checksum:
-        raise _Corrupt("the checksum does not match")
-    if kind != _KIND_SAMPLES:
-        raise _Corrupt(f"unknown kind of record {kind}")
-    if flags & ~(_FLAG_ZSTD | _FLAG_DOUBLE_DELTA):
-        raise _Corrupt(f"unknown flags {flags:#06x}")
-    producer_id, created_ms, n_declared, n_samples, n_label_bytes, size, packed_size = _BODY.unpack_from(body)
-    if packed_size != len(data) - HEADER_BYTES:
-        raise _Corrupt(f"the payload has {len(data) - HEADER_BYTES} bytes instead of {packed_size}")
-    least = n_declared * _MIN_DECLARATION_BYTES + n_samples * _MIN_SAMPLE_BYTES + n_label_bytes
-    if size > MAX_PAYLOAD_BYTES or size < least:
-        raise _Corrupt("the payload's size does not fit its counts")
-    payload = _unpacked(body[_BODY.size :], size, flags)
+def decode_records(values: Sequence[bytes]) -> Iterator[DecodedRecords]:
+    """Decode records, in order, as many at a time as have room in a few MiB, but at least one.
 
-    batch = RecordBatch(
-        producer_id=producer_id,
-        created_ms=created_ms,
+    Each takes time and memory bounded by MAX_PAYLOAD_BYTES, see `decode_record`.
+    """
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    payloads: list[memoryview | bytes] = []
+    producer_ids: list[int] = []
+    faults: dict[int, str] = {}
+    n_bytes = 0
+    for data in values:
+        try:
+            producer_id, row, payload = _opened(data)
+        except _Corrupt as error:
+            faults[len(rows)] = str(error)
+            producer_id, row, payload = 0, (0, 0, 0, 0, 0, 0), b""
+        if rows and n_bytes + len(payload) > _DECODED_TOGETHER_BYTES:
+            corrupt = faults.pop(len(rows), None)
+            yield _decoded(rows, payloads, producer_ids, faults)
+            rows, payloads, producer_ids, n_bytes = [], [], [], 0
+            faults = {} if corrupt is None else {0: corrupt}
+        rows.append(row)
+        payloads.append(payload)
+        producer_ids.append(producer_id)
+        n_bytes += len(payload)
+    if rows:
+        yield _decoded(rows, payloads, producer_ids, faults)
+
+
+def _decoded(
+    rows: list[tuple[int, int, int, int, int, int]],
+    payloads: list[memoryview | bytes],
+    producer_ids: list[int],
+    faults: dict[int, str],
+) -> DecodedRecords:
+    """rows: of each record its declarations, samples, label bytes, size, created_ms, 1 for second differences."""
+    table = np.array(rows, dtype=np.int64)
+    offsets = np.zeros((len(rows) + 1, 3), dtype=np.int64)
+    np.cumsum(table[:, :3], axis=0, out=offsets[1:])
+    places = np.ascontiguousarray(table[:, 3:])
+    np.cumsum(table[:, 3], out=places[:, 0])
+    n_declared, n_samples, n_label_bytes = offsets[-1].tolist()
+    columns = RecordBatch(
+        producer_id=producer_ids[0],
+        created_ms=rows[0][4],
         declared_refs=np.empty(n_declared, dtype=np.uint32),
         declared_ids=np.empty((n_declared, kernels.ID_BYTES), dtype=np.uint8),
         label_offsets=np.empty(n_declared + 1, dtype=np.int64),
@@ -197,24 +282,59 @@ def _decode(data: bytes) -> RecordBatch:
         timestamps=np.empty(n_samples, dtype=np.int64),
         values=np.empty(n_samples, dtype=np.float64),
     )
-    outcome = kernels.decode_payload(
-        np.frombuffer(payload, dtype=np.uint8),
-        created_ms,
-        bool(flags & _FLAG_DOUBLE_DELTA),
-        batch.declared_refs,
-        batch.declared_ids,
-        batch.label_offsets,
-        batch.label_bytes,
-        batch.refs,
-        batch.timestamps,
-        batch.values,
-        batch.values.view(np.uint64),
+    statuses = np.empty(len(rows), dtype=np.int64)
+    kernels.decode_payloads(
+        np.frombuffer(payloads[0] if len(payloads) == 1 else b"".join(payloads), dtype=np.uint8),
+        places,
+        offsets,
+        columns.declared_refs,
+        columns.declared_ids,
+        columns.label_offsets,
+        columns.label_bytes,
+        columns.refs,
+        columns.timestamps,
+        columns.values,
+        columns.values.view(np.uint64),
+        statuses,
     )
-    if outcome == kernels.OK and n_declared:
-        outcome = kernels.check_label_sets(batch.label_offsets, batch.label_bytes)
-    if outcome != kernels.OK:
-        raise _Corrupt(_REASONS[outcome])
-    return batch
+    for i in np.flatnonzero(statuses).tolist():
+        faults[i] = _REASONS[int(statuses[i])]
+    return DecodedRecords(
+        producer_ids, [row[4] for row in rows], [row[0] for row in rows], offsets, faults, columns
+    )
+
+
+class _Corrupt(Exception):
+    """Why bytes are not a record; becomes a CorruptError with the place."""
+
+
+def _opened(data: bytes) -> tuple[int, tuple[int, int, int, int, int, int], memoryview | bytes]:
+    """Check the header; returns the producer_id, the row that `_decoded` wants, and the payload, decompressed."""
+    if len(data) < HEADER_BYTES:
+        raise _Corrupt(f"{len(data)} bytes are less than a header")
+    (
+        magic, version, kind, flags, checksum,
+        producer_id, created_ms, n_declared, n_samples, n_label_bytes, size, packed_size,
+    ) = _HEADER.unpack_from(data)  # fmt: skip
+    if magic != _MAGIC:
+        raise _Corrupt("the record does not begin with 'TABR'")
+    if version != _VERSION:
+        raise _Corrupt(f"unknown format version {version}")
+    view = memoryview(data)
+    if xxhash.xxh3_64_intdigest(view[_PREFIX.size :], _PREFIX_SEED.unpack_from(data)[0]) != checksum:
+        raise _Corrupt("the checksum does not match")
+    if kind != _KIND_SAMPLES:
+        raise _Corrupt(f"unknown kind of record {kind}")
+    if flags & ~(_FLAG_ZSTD | _FLAG_DOUBLE_DELTA):
+        raise _Corrupt(f"unknown flags {flags:#06x}")
+    if packed_size != len(data) - HEADER_BYTES:
+        raise _Corrupt(f"the payload has {len(data) - HEADER_BYTES} bytes instead of {packed_size}")
+    least = n_declared * _MIN_DECLARATION_BYTES + n_samples * _MIN_SAMPLE_BYTES + n_label_bytes
+    if size > MAX_PAYLOAD_BYTES or size < least:
+        raise _Corrupt("the payload's size does not fit its counts")
+    payload = _unpacked(view[HEADER_BYTES:], size, flags)
+    double = int(bool(flags & _FLAG_DOUBLE_DELTA))
+    return producer_id, (n_declared, n_samples, n_label_bytes, size, created_ms, double), payload
 
 
 def _unpacked(payload: memoryview, size: int, flags: int) -> memoryview | bytes:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.kernels.series_table import split_by_partition
 from common.log.base import MAX_RECORD_BYTES, Append
-from common.record import RecordBatch, encode_record, max_encoded_bytes
+from common.record import RecordBatch, encode_records, max_encoded_bytes
 from ingest.series import SeriesTable
 
 _FIRST_ROOM = 1 << 16
@@ -108,52 +108,45 @@ class Batcher:
             self._declared_offsets,
         )
         declared = self._declared[:n_declared].copy()
-        records = [
-            Append(partition, encode_record(batch))
-            for partition in np.flatnonzero(np.diff(self._offsets)).tolist()
-            for batch in self._batches(partition, declared, now_ms)
-        ]
+        records = self._records(declared, now_ms)
         self._mark(now_ms)
         self.n_samples = 0
         if len(self.slots) > _KEPT_ROOM:
             self._set_room(_FIRST_ROOM)
         return Group(records, table, declared, now_ms, n)
 
-    def _batches(self, partition: int, declared: NDArray[np.int32], now_ms: int) -> Iterator[RecordBatch]:
-        """What to say to one partition: as a rule in one record, else declarations first, then samples."""
-        start, end = self._offsets[partition : partition + 2].tolist()
-        first, last = self._declared_offsets[partition : partition + 2].tolist()
-        slots = declared[first:last]
-        sizes = self.table.label_sizes(slots).astype(np.int64)
-        if max_encoded_bytes(end - start, len(slots), int(sizes.sum())) <= MAX_RECORD_BYTES:
-            yield self._batch(slots, start, end, now_ms)
-            return
-        each = sizes + (max_encoded_bytes(0, 1, 0) - max_encoded_bytes(0, 0, 0))
-        # Half a record a piece: a label set that crosses the line still fits.
-        pieces = np.cumsum(each) // (MAX_RECORD_BYTES // 2)
-        for piece in np.split(slots, np.flatnonzero(np.diff(pieces)) + 1):
-            if len(piece):
-                yield self._batch(piece, start, start, now_ms)
-        for at in range(start, end, _MAX_SAMPLES_PER_RECORD):
-            yield self._batch(slots[:0], at, min(at + _MAX_SAMPLES_PER_RECORD, end), now_ms)
-
-    def _batch(self, slots: NDArray[np.int32], start: int, end: int, now_ms: int) -> RecordBatch:
-        table = self.table
-        offsets = np.zeros(len(slots) + 1, dtype=np.int64)
-        np.cumsum(table.label_sizes(slots), out=offsets[1:])
-        labels = b"".join(table.label_sets(slots)) if len(slots) else b""
-        return RecordBatch(
-            producer_id=table.producer_id,
-            created_ms=now_ms,
-            declared_refs=table.refs[slots],
-            declared_ids=table.ids[slots],
-            label_offsets=offsets,
-            # A kernel's arrays are writable; what frombuffer makes of bytes is not.
-            label_bytes=np.frombuffer(bytearray(labels), dtype=np.uint8),
-            refs=self._refs[start:end],
-            timestamps=self._timestamps[start:end],
-            values=self._values[start:end].view(np.float64),
+    def _records(self, declared: NDArray[np.int32], now_ms: int) -> list[Append]:
+        """The columns, sorted by partition, as records; as a rule one for each partition."""
+        sizes = self.table.label_sizes(declared)
+        label_offsets = np.zeros(len(declared) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=label_offsets[1:])
+        cuts = np.column_stack(
+            (self._declared_offsets[:-1], self._declared_offsets[1:], self._offsets[:-1], self._offsets[1:])
         )
+        partitions = np.flatnonzero(cuts[:, 3] > cuts[:, 2])
+        cuts = cuts[partitions]
+        n_label_bytes = label_offsets[cuts[:, 1]] - label_offsets[cuts[:, 0]]
+        too_large = (
+            max_encoded_bytes(cuts[:, 3] - cuts[:, 2], cuts[:, 1] - cuts[:, 0], n_label_bytes) > MAX_RECORD_BYTES
+        )
+        if too_large.any():
+            pieces = [_pieces(cut, sizes) if large else [cut] for cut, large in zip(cuts, too_large, strict=True)]
+            partitions = np.repeat(partitions, [len(parts) for parts in pieces])
+            cuts = np.array([cut for parts in pieces for cut in parts], dtype=np.int64)
+        n = self.n_samples
+        labels = bytearray().join(self.table.label_sets(declared)) if len(declared) else bytearray()
+        columns = RecordBatch(
+            producer_id=self.table.producer_id,
+            created_ms=now_ms,
+            declared_refs=self.table.refs[declared],
+            declared_ids=self.table.ids[declared],
+            label_offsets=label_offsets,
+            label_bytes=np.frombuffer(labels, dtype=np.uint8),
+            refs=self._refs[:n],
+            timestamps=self._timestamps[:n],
+            values=self._values[:n].view(np.float64),
+        )
+        return list(map(Append, partitions.tolist(), encode_records(columns, cuts)))
 
     def acknowledged(self, group: Group) -> None:
         """The records of a group are in the log: what they declare is declared."""
@@ -186,3 +179,17 @@ class Batcher:
             self._marks.append((now_ms, self._group_number))
             while len(self._marks) > 1 and self._marks[1][0] <= now_ms - self._idle_ms:
                 self._marks.popleft()
+
+
+def _pieces(cut: NDArray[np.int64], label_sizes: NDArray[np.int32]) -> list[tuple[int, int, int, int]]:
+    """One partition's cut in as many as it takes: declarations first, then samples."""
+    first, last, start, end = cut.tolist()
+    each = label_sizes[first:last] + (max_encoded_bytes(0, 1, 0) - max_encoded_bytes(0, 0, 0))
+    # Half a record a piece: a label set that crosses the line still fits.
+    halves = np.cumsum(each, dtype=np.int64) // (MAX_RECORD_BYTES // 2)
+    bounds = [first, *(first + 1 + np.flatnonzero(np.diff(halves))).tolist(), last]
+    pieces = [(low, high, start, start) for low, high in pairwise(bounds) if high > low]
+    return pieces + [
+        (last, last, at, min(at + _MAX_SAMPLES_PER_RECORD, end))
+        for at in range(start, end, _MAX_SAMPLES_PER_RECORD)
+    ]

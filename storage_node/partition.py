@@ -121,6 +121,19 @@ class PartitionState:
         if self.late.size >= self._late_limit:
             self.resolve()
 
+    def calm_until_ms(self, created_ms: int) -> int:
+        """Up to which created_ms records that follow one of `created_ms` do nothing but add samples and series.
+
+        Until then the horizon stays, and no ingestor is forgotten, so that such records of one ingestor may be
+        applied as if they were one, provided that only the first declares series.
+        """
+        now_ms = max(self.clock_ms, created_ms)
+        until_ms = self.producers.calm_until_ms(now_ms)
+        if self._retention_ms is not None:
+            number = window_of(max(now_ms - self._retention_ms, MIN_TIME_MS))
+            until_ms = min(until_ms, window_start(number + 1) + self._retention_ms - 1)
+        return until_ms
+
     def skip(self, offset: int) -> None:
         """Go past a record that cannot be read."""
         assert offset >= self.next_offset

@@ -87,6 +87,11 @@ class Producers:
             self._next_expiry_ms = now_ms + FORGET_AFTER_MS
         return producer
 
+    def calm_until_ms(self, now_ms: int) -> int:
+        """Up to when, at least, hearing of ingestors after `now_ms` forgets none."""
+        expiry_ms = self._next_expiry_ms
+        return now_ms + FORGET_AFTER_MS if expiry_ms is None else max(now_ms, expiry_ms)
+
     def _forget_silent(self, now_ms: int) -> None:
         # The time noted is a lower bound: when it passes, the exact one is looked up.
         if self._next_expiry_ms is None or now_ms <= self._next_expiry_ms:

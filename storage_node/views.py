@@ -6,14 +6,16 @@ import fcntl
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from common.errors import CorruptError, StartupError
 from common.events import EventLog
 from common.labels import StringPool
 from common.log.base import LogRecord
-from common.record import decode_record
+from common.record import DecodedRecords, decode_records
 from storage_node import keys
 from storage_node.checkpoint import checkpoint, load
 from storage_node.config import NodeConfig
@@ -41,17 +43,56 @@ class Shard:
 
     def apply(self, record: LogRecord) -> None:
         """Apply a record; one that cannot be read is quarantined: counted, logged, passed over."""
+        self.apply_decoded([record], next(decode_records([record.value])), 0)
+
+    def apply_decoded(self, records: Sequence[LogRecord], decoded: DecodedRecords, first: int) -> None:
+        """Apply records, which are those of `decoded` from position `first` on."""
+        last = first + len(records)
         with self.lock:
+            at = first
+            while at < last:
+                end = self._run_end(decoded, at, last)
+                self._apply_run(records[at - first : end - first], decoded, at)
+                at = end
+
+    def _run_end(self, decoded: DecodedRecords, first: int, last: int) -> int:
+        """Where records from `first` on can no longer be applied as if they were one."""
+        if first in decoded.faults:
+            return first + 1
+        producer_id = decoded.producer_ids[first]
+        until_ms = self.state.calm_until_ms(decoded.created_ms[first])
+        end = first + 1
+        while (
+            end < last
+            and end not in decoded.faults
+            and not decoded.n_declared[end]
+            and decoded.producer_ids[end] == producer_id
+            and decoded.created_ms[end] <= until_ms
+        ):
+            end += 1
+        return end
+
+    def _apply_run(self, records: Sequence[LogRecord], decoded: DecodedRecords, first: int) -> None:
+        offset, n = records[-1].offset, len(records)
+        reason = decoded.faults.get(first)
+        if reason is None:
+            batch = decoded.batch(first, first + n)
             try:
-                batch = decode_record(record.value, partition=record.partition, offset=record.offset)
-                self.state.apply(record.offset, batch)
-                self.samples += len(batch.refs)
+                self.state.apply(offset, batch)
             except CorruptError as error:
-                self.state.skip(record.offset)
-                _log.error(
-                    "record_quarantined", partition=record.partition, offset=record.offset, reason=str(error)
-                )
-            self.records += 1
+                reason = str(error)
+            else:
+                self.samples += len(batch.refs)
+                self.records += n
+                return
+        if n > 1:
+            # One of them is at fault, and the others have to be applied.
+            for i, record in enumerate(records):
+                self._apply_run([record], decoded, first + i)
+            return
+        self.state.skip(offset)
+        self.records += 1
+        _log.error("record_quarantined", partition=self.state.partition, offset=offset, reason=reason)
 
 
 class Views:
@@ -121,13 +162,18 @@ class Views:
 
     def apply(self, records: Iterable[LogRecord], now_s: float) -> None:
         """Apply records as they come from the log. Raises DiskError; the same records may then come again."""
-        for record in records:
-            shard = self.shards[record.partition]
-            if record.offset < shard.state.next_offset:
-                continue
-            shard.apply(record)
-            if shard.changed_at_s is None:
-                shard.changed_at_s = now_s
+        fresh = [record for record in records if record.offset >= self.shards[record.partition].state.next_offset]
+        first = 0
+        for decoded in decode_records([record.value for record in fresh]):
+            done = 0
+            for partition, group in groupby(fresh[first : first + len(decoded)], itemgetter(0)):
+                ours = list(group)
+                shard = self.shards[partition]
+                shard.apply_decoded(ours, decoded, done)
+                done += len(ours)
+                if shard.changed_at_s is None:
+                    shard.changed_at_s = now_s
+            first += len(decoded)
 
     def checkpoint_due(self, now_s: float) -> None:
         """Write the largest heads until all fit their budget, and those that are too old. Raises DiskError."""

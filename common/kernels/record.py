@@ -202,20 +202,11 @@ def _get_values(data, at, end, scratch, values, bits):
     return OK
 
 
-@kernel(
-    "int64(Array(uint32, 1, 'C', readonly=True), Array(uint8, 2, 'C', readonly=True),"
-    " Array(int64, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True),"
-    " Array(uint32, 1, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
-    " Array(float64, 1, 'C', readonly=True), Array(uint64, 1, 'C', readonly=True), int64, uint8[::1])"
-)
-def encode_payload(
-    declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits, base, out
+@device
+def _put_payload(
+    declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits, base, out, at
 ):
-    """Write all columns to `out`, which has room for the worst case; `bits` is the same memory as `values`.
-
-    Returns the size, negative if timestamps were written as second differences.
-    """
-    at = 0
+    """Write the columns of one record at `at`. Returns the position behind, negative for second differences."""
     previous = np.int64(0)
     for i in range(declared_refs.size):
         ref = np.int64(declared_refs[i])
@@ -227,9 +218,9 @@ def encode_payload(
         for j in range(ID_BYTES):
             out[at + j] = declared_ids[i, j]
         at += ID_BYTES
-    for i in range(label_bytes.size):
-        out[at + i] = label_bytes[i]
-    at += label_bytes.size
+    for i in range(label_offsets[0], label_offsets[declared_refs.size]):
+        out[at] = label_bytes[i]
+        at += 1
 
     previous = np.int64(0)
     for i in range(refs.size):
@@ -252,40 +243,87 @@ def encode_payload(
 
 
 @kernel(
-    "int64(Array(uint8, 1, 'C', readonly=True), int64, boolean, uint32[::1], uint8[:, ::1], int64[::1],"
-    " uint8[::1], uint32[::1], int64[::1], float64[::1], uint64[::1])"
+    "void(Array(int64, 2, 'C', readonly=True), Array(uint32, 1, 'C', readonly=True),"
+    " Array(uint8, 2, 'C', readonly=True), Array(int64, 1, 'C', readonly=True),"
+    " Array(uint8, 1, 'C', readonly=True), Array(uint32, 1, 'C', readonly=True),"
+    " Array(int64, 1, 'C', readonly=True), Array(float64, 1, 'C', readonly=True),"
+    " Array(uint64, 1, 'C', readonly=True), int64, uint8[::1], int64[::1])"
 )
-def decode_payload(
-    data, base, double, declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits
+def encode_payloads(
+    cuts, declared_refs, declared_ids, label_offsets, label_bytes, refs, timestamps, values, bits, base, out, ends
 ):
-    """Fill all columns, whose sizes say how many there are, from `data`. Returns OK or what is wrong.
+    """Write the columns of records, one after another, to `out`, which has room for the worst case.
 
-    `bits` is the same memory as `values`.
+    cuts: int64 (n_records, 4), of each record the declarations [0], [1] and the samples [2], [3] that it holds,
+        half-open. bits: the same memory as `values`.
+    ends: int64 (n_records,), written with each payload's end, negative if its timestamps are second differences.
     """
-    end = data.size
-    scratch = np.empty(max(refs.size, declared_refs.size), dtype=np.uint64)
-    at = _get_refs(data, 0, end, scratch[: declared_refs.size], declared_refs)
+    at = 0
+    for r in range(cuts.shape[0]):
+        first = cuts[r, 0]
+        last = cuts[r, 1]
+        start = cuts[r, 2]
+        end = cuts[r, 3]
+        ends[r] = _put_payload(
+            declared_refs[first:last],
+            declared_ids[first:last],
+            label_offsets[first : last + 1],
+            label_bytes,
+            refs[start:end],
+            timestamps[start:end],
+            values[start:end],
+            bits[start:end],
+            base,
+            out,
+            at,
+        )
+        at = abs(ends[r])
+
+
+@device
+def _get_payload(
+    data,
+    at,
+    end,
+    base,
+    double,
+    declared_refs,
+    declared_ids,
+    label_offsets,
+    labels_end,
+    label_bytes,
+    scratch,
+    refs,
+    timestamps,
+    values,
+    bits,
+):
+    """Fill the columns of one record from the payload data[at:end). Returns OK or what is wrong.
+
+    label_offsets[0] is set, to where its labels begin in `label_bytes`; they end at `labels_end`.
+    """
+    n_declared = declared_refs.size
+    at = _get_refs(data, at, end, scratch[:n_declared], declared_refs)
     if at < 0:
         return -at
-    label_offsets[0] = 0
-    for i in range(declared_refs.size):
+    for i in range(n_declared):
         value, at = _get(data, at, end)
         if at < 0:
             return BAD_VARINT
-        if value > np.uint64(label_bytes.size - label_offsets[i]):
+        if value > np.uint64(labels_end - label_offsets[i]):
             return BAD_LABEL_LENGTHS
         label_offsets[i + 1] = label_offsets[i] + np.int64(value)
-    if label_offsets[declared_refs.size] != label_bytes.size:
+    if label_offsets[n_declared] != labels_end:
         return BAD_LABEL_LENGTHS
-    if declared_refs.size * ID_BYTES + label_bytes.size > end - at:
+    if n_declared * ID_BYTES + labels_end - label_offsets[0] > end - at:
         return TRUNCATED
-    for i in range(declared_refs.size):
+    for i in range(n_declared):
         for j in range(ID_BYTES):
             declared_ids[i, j] = data[at + j]
         at += ID_BYTES
-    for i in range(label_bytes.size):
-        label_bytes[i] = data[at + i]
-    at += label_bytes.size
+    for i in range(label_offsets[0], labels_end):
+        label_bytes[i] = data[at]
+        at += 1
 
     scratch = scratch[: refs.size]
     at = _get_refs(data, at, end, scratch, refs)
@@ -354,11 +392,11 @@ def _is_less(data, a, a_end, b, b_end):
     return a == a_end and b < b_end
 
 
-@kernel("int64(int64[::1], uint8[::1])")
-def check_label_sets(label_offsets, label_bytes):
+@device
+def _check_label_sets(label_offsets, label_bytes):
     """Whether every label set is canonical: whole texts, names ascending, no empty text, UTF-8.
 
-    Returns OK or what is wrong. The offsets are known to ascend from 0 to the size of the bytes.
+    Returns OK or what is wrong. The offsets are known to ascend within the bytes.
     """
     for i in range(label_offsets.size - 1):
         at = label_offsets[i]
@@ -381,3 +419,65 @@ def check_label_sets(label_offsets, label_bytes):
             if before >= 0 and not _is_less(label_bytes, before, before_end, name, name_end):
                 return BAD_LABEL_SET
     return OK
+
+
+@kernel(
+    "void(Array(uint8, 1, 'C', readonly=True), Array(int64, 2, 'C', readonly=True), int64[:, ::1], uint32[::1],"
+    " uint8[:, ::1], int64[::1], uint8[::1], uint32[::1], int64[::1], float64[::1], uint64[::1], int64[::1])"
+)
+def decode_payloads(
+    data,
+    records,
+    offsets,
+    declared_refs,
+    declared_ids,
+    label_offsets,
+    label_bytes,
+    refs,
+    timestamps,
+    values,
+    bits,
+    statuses,
+):
+    """Fill the columns of records from payloads that lie one after another in `data`.
+
+    records: int64 (n_records, 3): end of the payload, created_ms, 1 if timestamps are second differences.
+    offsets: int64 (n_records + 1, 3): where the declarations, samples and label bytes of each record begin in the
+        columns. label_offsets: (number of declarations + 1,).
+    bits: the same memory as `values`. statuses: int64 (n_records,), written: OK or what is wrong with the record;
+        what is in its part of the columns then means nothing.
+    """
+    longest = 0
+    for r in range(records.shape[0]):
+        longest = max(longest, offsets[r + 1, 0] - offsets[r, 0], offsets[r + 1, 1] - offsets[r, 1])
+    scratch = np.empty(longest, dtype=np.uint64)
+    at = np.int64(0)
+    label_offsets[0] = 0
+    for r in range(records.shape[0]):
+        first = offsets[r, 0]
+        last = offsets[r + 1, 0]
+        start = offsets[r, 1]
+        end = offsets[r + 1, 1]
+        label_offsets[first] = offsets[r, 2]
+        status = _get_payload(
+            data,
+            at,
+            records[r, 0],
+            records[r, 1],
+            records[r, 2] != 0,
+            declared_refs[first:last],
+            declared_ids[first:last],
+            label_offsets[first : last + 1],
+            offsets[r + 1, 2],
+            label_bytes,
+            scratch,
+            refs[start:end],
+            timestamps[start:end],
+            values[start:end],
+            bits[start:end],
+        )
+        if status == OK and first < last:
+            status = _check_label_sets(label_offsets[first : last + 1], label_bytes)
+        statuses[r] = status
+        label_offsets[last] = offsets[r + 1, 2]
+        at = records[r, 0]
