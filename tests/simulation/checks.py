@@ -13,9 +13,11 @@ from common.hashing import partitions_of
 from common.labels import canonical_labels, parse_canonical, series_id
 from common.record import decode_record
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+from storage_node import keys
 from storage_node.errors import DiskError
 from tests.memory_store import matches
 from tests.oracles.partition import OraclePartition
+from tests.simulation.disk import SimDisk
 from tests.simulation.ingest import HOUR_MS, Ledger
 from tests.simulation.log import SimLog
 from tests.simulation.node import SimNode
@@ -90,7 +92,21 @@ class Checker:
                 assert counted["accepted"] + counted["late"] == n_samples + lost, f"{where}: counters disagree"
                 if with_digest:
                     assert state.digest() == oracle.digest(), f"{where}: another digest"
+                self._check_segments(node, partition)
             self._compare(found, wanted, node)
+
+    def _check_segments(self, node: SimNode, partition: int) -> None:
+        """The disk has the segments that the windows list, and no others."""
+        assert node.node is not None
+        views = node.node.views
+        state = views.shards[partition].state
+        if state.dropped_before is None:
+            listed = {(number, one.number) for number, window in state.windows.items() for one in window.segments}
+            disk = views.disk
+            assert isinstance(disk, SimDisk)
+            stored = disk.disk.scan(*keys.of_partition(keys.SEGMENT_DIRECTORY, partition))
+            names = {keys.segment_directory(partition, *name) for name in listed}
+            assert {key for key, _ in stored} == names, f"segments of partition {partition} of {node.name}"
 
     def _select(self, real, matchers: list[Matcher], low: int, high: int) -> Found:  # type: ignore[no-untyped-def]
         selection = real.store.select(matchers, low, high, _LIMIT)
@@ -164,7 +180,7 @@ class Checker:
         then waits under the ref of its ingestor.
         """
         with node.reading(calmly=True) as real:
-            assert real.store.wait_caught_up(0.0) is None
+            real.store.wait_caught_up(0.0)
             found = self._select(real, [], MIN_TIME_MS, MAX_TIME_MS)
             for partition, log in enumerate(self._log.partitions):
                 if len(node.history(partition, log.high_watermark)) < len(log.offsets):
@@ -211,4 +227,6 @@ class Checker:
                 assert node.node is not None
                 state = node.node.views.shards[partition].state
                 seen[node.name] = (state.digest(), state.n_samples, state.outcomes, state.next_offset)
-            assert len({repr(one) for one in seen.values()}) <= 1, f"replicas of partition {partition} differ: {seen}"
+            assert len({repr(one) for one in seen.values()}) <= 1, (
+                f"replicas of partition {partition} differ: {seen}"
+            )

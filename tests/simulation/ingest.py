@@ -41,7 +41,11 @@ def label_sets(n_series: int) -> list[dict[str, str]]:
     """Labels of the series of a world, some with and some without a job."""
     jobs = ("", "api", "größe")
     return [
-        {name: text for name, text in (("__name__", f"m{i % 3}"), ("i", str(i)), ("job", jobs[i % 2 * (i % 3)])) if text}
+        {
+            name: text
+            for name, text in (("__name__", f"m{i % 3}"), ("i", str(i)), ("job", jobs[i % 2 * (i % 3)]))
+            if text
+        }
         for i in range(n_series)
     ]
 
@@ -66,7 +70,9 @@ class Ledger:
 class SimIngestor:
     """An ingestor that takes its steps when it is told to; it may be killed and started again."""
 
-    def __init__(self, log: SimLog, config: IngestConfig, clock_ms: Callable[[], int], gate: Callable[[], str | None]):
+    def __init__(
+        self, log: SimLog, config: IngestConfig, clock_ms: Callable[[], int], gate: Callable[[], str | None]
+    ):
         self._log = log
         self._config = config
         self._clock_ms = clock_ms

@@ -157,12 +157,12 @@ class SimNode:
             try:
                 node.start()
             except (StartupError, LogUnavailable) as error:
-                excused = self.read_errors or self.disk_full or isinstance(error, LogUnavailable)
-                assert excused, f"{self.name} does not start: {error}"
+                if not (self.read_errors or self.disk_full or isinstance(error, LogUnavailable)):
+                    raise
                 self._note(f"{self.name} does not start: {error}")
                 self.alive, self.node = False, None
                 return False
-        if self.node is None:
+        if not self.alive:
             return False
         for thread in node._threads:
             thread.join()
@@ -237,8 +237,8 @@ class SimNode:
                     assert same or cut, f"the replay of partition {replayed.partition} has another digest"
                 self._note(f"{self.name} is rebuilt")
             except (LogUnavailable, DiskError, StartupError) as error:
-                excused = self.read_errors or self.disk_full or self._log.down or (cut and not force)
-                assert excused, f"{self.name} cannot be rebuilt: {error}"
+                if not (self.read_errors or self.disk_full or self._log.down or (cut and not force)):
+                    raise
                 self._note(f"{self.name} is not rebuilt: {error}")
         self.alive = False
         if self._views_found() == before:
