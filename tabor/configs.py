@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.log.url import identity
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import NodeConfig
@@ -21,7 +22,12 @@ def log(options: Mapping[str, Any]) -> LogOptions:
 
 
 def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:
-    return NodeConfig(name=name, data_dir=options["data_dir"], retention_ms=options["retention"])
+    return NodeConfig(
+        name=name,
+        data_dir=options["data_dir"],
+        log_identity=identity(options["log"]),
+        retention_ms=options["retention"],
+    )
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:

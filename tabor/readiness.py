@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client
+
 from common.errors import LogUnavailable, RetryableError
 from tabor.progress import Bar
 
@@ -22,6 +24,13 @@ class NodeState:
     def __init__(self, node: StorageNode) -> None:
         self._node = node
         self.started = False
+
+    def node_has_started(self) -> None:
+        """The views are open: reads are let in, and the node's figures are on /metrics."""
+        from storage_node.metrics import register
+
+        register(self._node, prometheus_client.REGISTRY)
+        self.started = True
 
     def require_started(self) -> None:
         """For routes that read the views.

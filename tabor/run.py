@@ -90,7 +90,8 @@ async def _serve(
     ingestor.start()
     try:
         async with serving(app, sock) as stop:
-            state.started = await first_of(stop, asyncio.to_thread(node.start))
+            if await first_of(stop, asyncio.to_thread(node.start)):
+                state.node_has_started()
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
                 say(f"remote_write url:  http://{address}/api/v1/write")

@@ -138,7 +138,8 @@ async def _serve_storage_node(
 
     try:
         async with serving(app, sock) as stop:
-            state.started = await first_of(stop, asyncio.to_thread(start))
+            if await first_of(stop, asyncio.to_thread(start)):
+                state.node_has_started()
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
                 say(f"node:              {config.name}, all {log.partitions} partitions")

@@ -130,8 +130,8 @@ def write_points(offsets, timestamps, values, tokens, digits, out, ends):
     """Write the points of every row one after another, without the brackets around a row.
 
     offsets: int64 (n_rows + 1,) into timestamps and values. tokens: the values as a JSON array of numbers,
-    null for those that are not finite. out: uint8, POINT_BYTES a point. ends: int64 (n_rows,), set to the end of each row's
-    text. Returns the length of the text.
+    null for those that are not finite. out: uint8, POINT_BYTES a point. ends: int64 (n_rows,), set to the end of
+    each row's text. Returns the length of the text.
     """
     at = 0
     token = 1

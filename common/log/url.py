@@ -103,6 +103,15 @@ def parse_kafka_url(url: str) -> KafkaUrl:
     return KafkaUrl(parts.netloc, prefix, dict(query))
 
 
+def identity(url: str) -> str:
+    """What names a log for good: brokers come and go, the prefix of the topics stays.
+
+    Raises:
+        StartupError: the URL cannot be understood.
+    """
+    return url if url == "local" else f"kafka:{parse_kafka_url(url).prefix}"
+
+
 def redact(url: str) -> str:
     """The URL with the values of secret options, and a password before a host, replaced by '***'.
 

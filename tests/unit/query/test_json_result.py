@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 
@@ -26,7 +27,7 @@ def points(times_ms: list[int], values: list[float], offsets: list[int] | None =
     )
     text = out[:length].tobytes().decode()
     starts = [0, *ends.tolist()]
-    return [text[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    return [text[a:b] for a, b in itertools.pairwise(starts)]
 
 
 @pytest.mark.parametrize(
