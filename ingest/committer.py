@@ -4,8 +4,10 @@
                                         ▲                              │
     future of the item ◄── acknowledged or failed ◄────────────────────┘
 
-A group is sent when nothing else is in flight, when it has been lingering for `linger_s`, or when it is full. So a
-lone item does not wait at all, and items that arrive while the log is busy share one append.
+A group is sent when an item of every sender is in it, when it has been lingering for `linger_s`, or when it is
+full. How many senders there are is learnt from the group before: as many as it had items unanswered when it was
+sent. So the items of a lone sender do not wait at all, and those of several senders that wait for their answers
+share one append.
 """
 
 from __future__ import annotations
@@ -64,6 +66,9 @@ class GroupCommitter(Generic[Outcome]):
         self._changed = threading.Condition()
         self._waiting: deque[_Item[Outcome]] = deque()
         self._waiting_bytes = 0
+        self._open = 0  # items that were offered and not answered yet
+        self._senders = 1
+        self._waiters_for_room = 0
         self._acknowledged: deque[Group] = deque()
         self._in_flight = 0
         self._closing = False
@@ -87,14 +92,17 @@ class GroupCommitter(Generic[Outcome]):
         # What has been queued is written; nobody can take it back.
         future.set_running_or_notify_cancel()
         with self._changed:
-            if wait_s > 0:
+            if wait_s > 0 and self._is_full(size_bytes):
+                self._waiters_for_room += 1
                 self._changed.wait_for(lambda: self._closing or not self._is_full(size_bytes), wait_s)
+                self._waiters_for_room -= 1
             if self._closing:
                 raise LogUnavailable("ingest is closing")
             if self._is_full(size_bytes):
                 raise QueueFull("too many writes are waiting for the log")
             self._waiting.append(_Item(take, size_bytes, future))
             self._waiting_bytes += size_bytes
+            self._open += 1
             self._changed.notify_all()
         return future
 
@@ -141,8 +149,9 @@ class GroupCommitter(Generic[Outcome]):
         taken: list[tuple[Future[Outcome], Outcome]] = []
         deadline = time.monotonic() + self._config.linger_s
         self._batcher.make_room_for_series(self._clock())
+        decode_s = 0.0
         while self._batcher.n_samples < self._config.max_group_samples:
-            item = self._next_item(deadline)
+            item = self._next_item(deadline, len(taken))
             if item is None:
                 break
             before = self._batcher.n_samples
@@ -152,37 +161,48 @@ class GroupCommitter(Generic[Outcome]):
             except Exception as error:
                 # The sender's fault or ours: this item gets it, the others go on.
                 self._batcher.n_samples = before
+                self._closed(1)
                 item.future.set_exception(error)
                 continue
             finally:
-                self._metrics.decode_seconds.inc(time.perf_counter() - started)
+                decode_s += time.perf_counter() - started
             if self._batcher.n_samples == before:
+                self._closed(1)
                 item.future.set_result(outcome)
             else:
                 taken.append((item.future, outcome))
+        self._metrics.decode_seconds.inc(decode_s)
         if taken:
             self._send(taken)
 
-    def _next_item(self, deadline: float) -> _Item[Outcome] | None:
-        """The next item of the group, or None if the group is to be sent now."""
+    def _next_item(self, deadline: float, n_taken: int) -> _Item[Outcome] | None:
+        """The next item of the group, or None if the group, of `n_taken` so far, is to be sent now."""
         with self._changed:
             while not self._waiting:
-                remaining = deadline - time.monotonic()
                 blocked = self._in_flight >= self._config.max_groups_in_flight
-                if self._closing or not self._batcher.n_samples or not self._in_flight:
+                if self._closing or not n_taken or not (blocked or self._is_worth_waiting(n_taken)):
                     return None
+                remaining = deadline - time.monotonic()
                 if remaining <= 0 and not blocked:
                     return None
                 self._changed.wait(None if blocked else remaining)
             item = self._waiting.popleft()
             self._waiting_bytes -= item.size_bytes
-            self._changed.notify_all()
+            if self._waiters_for_room:
+                self._changed.notify_all()
         return item
+
+    def _is_worth_waiting(self, n_taken: int) -> bool:
+        """Whether more items would make the group cheaper and are likely to come."""
+        if self._in_flight:
+            return True
+        return n_taken < self._senders and self._batcher.n_samples < self._config.small_group_samples
 
     def _send(self, taken: list[tuple[Future[Outcome], Outcome]]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight < self._config.max_groups_in_flight)
             self._in_flight += 1
+            self._senders = self._open
         self._settle_acknowledged()
         started = time.perf_counter()
         try:
@@ -191,8 +211,8 @@ class GroupCommitter(Generic[Outcome]):
             future = self._log.append(group.records)
         except Exception as error:
             self._batcher.n_samples = 0
+            self._landed(None, len(taken))
             self._answer(taken, error)
-            self._landed(None)
             return
         self._count(group, sealed - started, time.perf_counter() - sealed)
 
@@ -201,17 +221,22 @@ class GroupCommitter(Generic[Outcome]):
             if error is not None and not isinstance(error, TaborError):
                 error = LogUnavailable(f"the log failed: {error}")
             # Declarations first, so that whoever has been answered finds them noted.
-            self._landed(group if error is None else None)
+            self._landed(group if error is None else None, len(taken))
             self._answer(taken, error)
 
         future.add_done_callback(settle)
 
-    def _landed(self, group: Group | None) -> None:
+    def _landed(self, group: Group | None, n_items: int) -> None:
         with self._changed:
-            if group is not None:
+            if group is not None and len(group.declared):
                 self._acknowledged.append(group)
             self._in_flight -= 1
+            self._open -= n_items
             self._changed.notify_all()
+
+    def _closed(self, n_items: int) -> None:
+        with self._changed:
+            self._open -= n_items
 
     def _answer(self, taken: list[tuple[Future[Outcome], Outcome]], error: BaseException | None) -> None:
         n_samples = sum(outcome.n_samples for _, outcome in taken)

@@ -23,7 +23,9 @@ class IngestConfig:
       max_queued_requests, max_queued_bytes: what may wait for the ingest thread, bytes as sent.
       max_groups_in_flight: groups that wait for the log's acknowledgement.
     Timing:
-      linger_s: how long a group waits for more requests while the log is busy with another one.
+      linger_s: how long a group waits at most for more requests: while the log is busy with another one, or while
+        fewer have come than there seem to be senders.
+      small_group_samples: a group with that many samples waits for the log only, not for senders.
       max_group_samples: a group with that many samples is sent at once.
       redeclare_s: a series is declared again before that time has passed since its last declaration.
     """
@@ -40,6 +42,7 @@ class IngestConfig:
     max_queued_bytes: int = 128 << 20
     max_groups_in_flight: int = 4
     linger_s: float = 0.003
+    small_group_samples: int = 8_000
     max_group_samples: int = 100_000
     redeclare_s: float = 3600.0
 

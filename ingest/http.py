@@ -11,54 +11,145 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeAlias
 
 from fastapi import APIRouter
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from common.errors import RetryableError
 from ingest.errors import BodyTooLarge, RequestRefused, UnsupportedType
-from ingest.ingestor import Ingestor
+from ingest.ingestor import Ingestor, WriteOutcome
 
 PATHS = ("/api/v1/write", "/write")
 _MEDIA_TYPE = "application/x-protobuf"
 _MESSAGE = "prometheus.writerequest"
 
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 
 def router(ingestor: Ingestor) -> APIRouter:
     """The routes of remote write for this ingestor."""
-
-    async def write(request: Request) -> Response:
-        response = await _answer(ingestor, request)
-        ingestor.metrics.requests.labels(str(response.status_code)).inc()
-        return response
-
     routes = APIRouter()
+    endpoint = WriteEndpoint(ingestor)
     for path in PATHS:
-        routes.add_route(path, write, methods=["POST"], include_in_schema=False)
+        routes.add_route(path, endpoint, methods=["POST"], include_in_schema=False)  # type: ignore[arg-type]
     return routes
 
 
-async def _answer(ingestor: Ingestor, request: Request) -> Response:
-    try:
-        ingestor.check_open()
-        check_type(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
-        body = await _read_body(request, ingestor.config.max_compressed_bytes)
-        outcome = await asyncio.wrap_future(ingestor.submit(body))
-    except RequestRefused as error:
-        return _text(error.status, str(error))
-    except RetryableError as error:
-        retry_after = str(max(1, math.ceil(error.retry_after_s)))
-        return _text(503, str(error), {"Retry-After": retry_after})
-    except ClientDisconnect:
-        return _text(400, "the body ended early")
-    if outcome.refusal is not None:
-        return _text(outcome.refusal.status, outcome.refusal.message)
-    return Response(status_code=204)
+def in_front_of(app: App, ingestor: Ingestor) -> App:
+    """An application that answers remote write itself and leaves all else to `app`.
+
+    A write is one small request of very many; it does not go through the layers that `app` has for the others.
+    """
+    endpoint = WriteEndpoint(ingestor)
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "POST":
+            await endpoint(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return dispatch
 
 
-def _text(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(message + "\n", status_code=status, headers=headers, media_type="text/plain; charset=utf-8")
+class WriteEndpoint:
+    """Remote write as an ASGI application of its own."""
+
+    def __init__(self, ingestor: Ingestor) -> None:
+        self._ingestor = ingestor
+        self._outcomes: _Outcomes | None = None
+        self._counters = {status: ingestor.metrics.requests.labels(str(status)) for status in (204, 503)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._answer(scope, receive)
+        counter = self._counters.get(answer.status) or self._ingestor.metrics.requests.labels(str(answer.status))
+        counter.inc()
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
+        ingestor = self._ingestor
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _USED_HEADERS}
+        try:
+            ingestor.check_open()
+            check_type(headers.get(b"content-type", ""), headers.get(b"content-encoding", ""))
+            declared = headers.get(b"content-length", "0")
+            body = await _read_body(receive, declared, ingestor.config.max_compressed_bytes)
+            outcome = await self._outcome(ingestor.submit(body))
+        except RequestRefused as error:
+            return _text(error.status, str(error))
+        except RetryableError as error:
+            retry_after = str(max(1, math.ceil(error.retry_after_s))).encode()
+            return _text(503, str(error), (b"retry-after", retry_after))
+        except _Disconnected:
+            return _text(400, "the body ended early")
+        if outcome.refusal is not None:
+            return _text(outcome.refusal.status, outcome.refusal.message)
+        return _STORED
+
+    def _outcome(self, future: Future[WriteOutcome]) -> asyncio.Future[WriteOutcome]:
+        loop = asyncio.get_running_loop()
+        if self._outcomes is None or self._outcomes.loop is not loop:
+            self._outcomes = _Outcomes(loop)
+        return self._outcomes.awaitable(future)
+
+
+class _Outcomes:
+    """Carries outcomes from the log's thread to the event loop, those of a group with one wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._done: deque[tuple[asyncio.Future[WriteOutcome], Future[WriteOutcome]]] = deque()
+        self._woken = False
+
+    def awaitable(self, future: Future[WriteOutcome]) -> asyncio.Future[WriteOutcome]:
+        """The same outcome, for the event loop."""
+        waiter: asyncio.Future[WriteOutcome] = self.loop.create_future()
+
+        def note(done: Future[WriteOutcome]) -> None:
+            self._done.append((waiter, done))
+            if not self._woken and not self.loop.is_closed():
+                self._woken = True
+                self.loop.call_soon_threadsafe(self._settle)
+
+        future.add_done_callback(note)
+        return waiter
+
+    def _settle(self) -> None:
+        # First: what is added from here on wakes the loop again.
+        self._woken = False
+        while self._done:
+            waiter, done = self._done.popleft()
+            if waiter.cancelled():
+                continue
+            error = done.exception()
+            if error is None:
+                waiter.set_result(done.result())
+            else:
+                waiter.set_exception(error)
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+_USED_HEADERS = (b"content-type", b"content-encoding", b"content-length")
+_STORED = _Answer(204, [], b"")
+
+
+def _text(status: int, message: str, *headers: tuple[bytes, bytes]) -> _Answer:
+    body = (message + "\n").encode()
+    length = str(len(body)).encode()
+    always = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)]
+    return _Answer(status, [*always, *headers], body)
 
 
 def check_type(content_type: str, content_encoding: str) -> None:
@@ -81,23 +172,31 @@ def check_type(content_type: str, content_encoding: str) -> None:
         raise UnsupportedType(f"Content-Encoding is {content_encoding}; snappy is expected")
 
 
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+class _Disconnected(Exception):
+    """The sender went away before the end of its body."""
+
+
+async def _read_body(receive: Receive, declared: str, max_bytes: int) -> bytes:
     """Read the body, as long as it keeps to the limit.
 
     Raises:
-        BodyTooLarge: the header or what has arrived exceeds it.
+        BodyTooLarge: the length that the header declares or what has arrived exceeds it. _Disconnected.
     """
-    declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    chunks = []
+    chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Disconnected
+        chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -72,7 +72,7 @@ async def _serve(
     # Imported here, after the first line of output and the locks: these bring most of what start-up costs.
     from fastapi import Depends
 
-    from ingest.http import router as ingest_router
+    from ingest.http import in_front_of
     from ingest.ingestor import Ingestor
     from query.http import router as query_router
     from query.service import QueryService
@@ -84,12 +84,11 @@ async def _serve(
     queries = QueryService(node.store, query_config)
     state = NodeState(node)
     app = build_app(state.readiness)
-    app.include_router(ingest_router(ingestor))
     for routes in (query_router(queries, VERSION), node_router(node)):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:
-        async with serving(app, sock) as stop:
+        async with serving(in_front_of(app, ingestor), sock) as stop:
             if await first_of(stop, asyncio.to_thread(node.start)):
                 state.node_has_started()
             if state.started and await state.until_ready(stop):

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from typing import Any
 
 import prometheus_client
@@ -23,6 +23,10 @@ GRACE_S = 6
 MAX_CONNECTIONS = 4096
 _BACKLOG = 1024
 
+App = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+"""An ASGI application, a FastAPI for one."""
 Readiness = Callable[[], "tuple[bool, dict[str, Any]]"]
 
 
@@ -77,7 +81,7 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, sock: socket.socket) -> AsyncIterator[asyncio.Event]:
+async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]:
     """Serve while the body runs; gives an event that is set when a signal asks to stop.
 
     On leaving, the socket is closed, and requests under way have GRACE_S to end.
@@ -93,6 +97,8 @@ async def serving(app: FastAPI, sock: socket.socket) -> AsyncIterator[asyncio.Ev
         timeout_keep_alive=75,
         limit_concurrency=MAX_CONNECTIONS,
         server_header=False,
+        # Nobody asks for the sender's address, so headers that claim one are not looked at.
+        proxy_headers=False,
     )
     server = _Server(config)
     stop = asyncio.Event()

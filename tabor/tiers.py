@@ -84,17 +84,16 @@ def run_query(address: Address, log_options: LogOptions, config: QueryConfig) ->
 
 
 async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config: IngestConfig) -> None:
-    from ingest.http import router
+    from ingest.http import in_front_of
     from ingest.ingestor import Ingestor
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness)
-    app.include_router(router(ingestor))
     ingestor.start()
     probe.start()
     try:
-        async with serving(app, sock) as stop:
+        async with serving(in_front_of(app, ingestor), sock) as stop:
             if await _until(lambda: probe.readiness()[0], stop):
                 kernels.preload_in_background()
                 say(f"remote_write url:  http://{address}/api/v1/write")
