@@ -23,7 +23,13 @@ from storage_node.store import NodeStore
 from storage_node.views import FolderLock, Shard, Views, views_folder
 
 POLL_S = 0.2
+GATHER_S = 0.02
+"""How long records may gather in the log before they are applied; a read that waits for them cuts that short."""
+GATHERED_BYTES = 256 << 10
+"""After a poll of that much, the next one follows at once."""
 MERGE_PAUSE_S = 1.0
+BOUNDS_EVERY_S = 5.0
+"""While nothing comes from the log, its bounds are asked for this often."""
 REOPEN_AFTER = 5
 """Failed attempts to write after which RocksDB is opened anew, and what it lacks is read from the log."""
 
@@ -65,11 +71,13 @@ class StorageNode:
         self._targets: list[int] = []
         self._ready = False
         self._merge_lock = threading.Lock()
+        self._bounds_due_s = clock() + BOUNDS_EVERY_S
         self._rate = _Rate()
         self.merges = 0
         self.cut_off_records = 0
         """Records that the log's retention deleted before this node had applied them."""
-        self.store = NodeStore(lambda: self.views, self._high_watermarks)
+        self._awaited = threading.Event()
+        self.store = NodeStore(lambda: self.views, self._high_watermarks, self._awaited.set)
 
     @property
     def views(self) -> Views:
@@ -118,14 +126,22 @@ class StorageNode:
                 f"the views are at offset {next_offset} of partition {partition}, but the log ends at "
                 f"{high_watermark}; it is another log, or has lost records: check it, then `tabor replay`"
             )
-        if start > next_offset:
-            self.cut_off_records += start - next_offset
-            _log.warning("log_cut_off", partition=partition, next_offset=next_offset, start=start)
-            shard.state.start_at(start)
+        self._follow_start(shard, start)
+
+    def _follow_start(self, shard: Shard, start: int) -> None:
+        """Go past records that the log's retention deleted before they were applied."""
+        with shard.lock:
+            state = shard.state
+            if start <= state.next_offset:
+                return
+            self.cut_off_records += start - state.next_offset
+            _log.warning("log_cut_off", partition=state.partition, next_offset=state.next_offset, start=start)
+            state.start_at(start)
 
     def close(self) -> None:
         """Stop, write everything, and release the folder; an error of the disk is logged. Can be called again."""
         self._stop.set()
+        self._awaited.set()
         for thread in self._threads:
             thread.join()
         if self._views is not None:
@@ -229,6 +245,11 @@ class StorageNode:
         now_s = self._clock()
         try:
             views.apply(records, now_s)
+            if not records and now_s >= self._bounds_due_s:
+                # A partition whose records were all deleted has none left that would show it.
+                self._bounds_due_s = now_s + BOUNDS_EVERY_S
+                for shard in views.shards:
+                    self._follow_start(shard, self._log.bounds(shard.state.partition).start)
         finally:
             self.store.notify_applied()
         self._note_ready(views)
@@ -237,6 +258,9 @@ class StorageNode:
         since = views.unflushed_since_s
         if since is not None and now_s - since >= self._config.flush_age_s:
             views.flush()
+        if records and sum(len(record.value) for record in records) < GATHERED_BYTES:
+            self._awaited.wait(GATHER_S)
+        self._awaited.clear()
 
     def _note_ready(self, views: Views) -> None:
         if not self._ready:

@@ -25,11 +25,18 @@ class NodeStore:
     """Reads from the views of a node, in any thread.
 
     views: gives the views as they are now. high_watermarks: asks the log for the end of each partition.
+    on_wait: called when a read is about to wait for records to be applied.
     """
 
-    def __init__(self, views: Callable[[], Views], high_watermarks: Callable[[], list[int]]) -> None:
+    def __init__(
+        self,
+        views: Callable[[], Views],
+        high_watermarks: Callable[[], list[int]],
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self._views = views
         self._high_watermarks = high_watermarks
+        self._on_wait = on_wait
         self._applied = threading.Condition()
 
     def notify_applied(self) -> None:
@@ -57,6 +64,7 @@ class NodeStore:
                         f"partition {partition} is at offset {shards[partition].state.next_offset} and has not "
                         f"reached {wanted[partition]} within {timeout_s:g} s"
                     )
+                self._on_wait()
                 self._applied.wait(left)
 
     def select(
