@@ -29,6 +29,7 @@ from common.wire.requests import MAX_REQUEST_BYTES, PATHS, ReadRequest, parse_re
 
 MAX_READS = 16
 KEEP_ALIVE_S = 1.0
+PART_BYTES = 256 << 10
 _WAITING_PER_RUNNING = 10
 _KEEP_ALIVE = frame(Kind.KEEP_ALIVE)
 
@@ -135,7 +136,7 @@ class NodeReads:
                 yield _KEEP_ALIVE
             frames = await outcome
             # Compressing takes its time, so it is not done on the event loop.
-            while (part := await asyncio.to_thread(next, frames, None)) is not None:
+            while part := await asyncio.to_thread(_part, frames):
                 yield part
         except Exception as error:
             if not isinstance(error, CallerError | RetryableError):
@@ -165,6 +166,16 @@ class NodeReads:
 
     def _caught_up(self, asked: ReadRequest) -> Frames:
         return answers.applied_frames(self._applied())
+
+
+def _part(frames: Frames) -> bytes:
+    """The next frames, small ones together; nothing at the end."""
+    part = bytearray()
+    for one in frames:
+        part += one
+        if len(part) >= PART_BYTES:
+            break
+    return bytes(part)
 
 
 async def _body(request: Request) -> bytes | None:

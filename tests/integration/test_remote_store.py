@@ -26,7 +26,9 @@ from common.labels import LabelTable, canonical_labels
 from common.membership import Membership
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, Selection, TooManySamples
 from common.wire.frames import MEDIA_TYPE, Kind, frame
+from query.config import QueryConfig
 from query.remote import RemoteStore
+from query.service import QueryService
 from storage_node.reads_http import NodeReads
 from tests.memory_control import Broker
 from tests.memory_store import MemoryStore
@@ -424,6 +426,21 @@ def test_a_strong_read_does_not_fall_back_to_a_node_that_is_behind() -> None:
 
             in_a_context(read)
     finally:
+        cluster.close()
+
+
+def test_what_a_strong_query_needed_is_not_asked_of_the_eventual_one_after_it() -> None:
+    cluster = Cluster(lambda: [12, 12])
+    queries = QueryService(cluster.store, QueryConfig(max_concurrency=1))
+    try:
+        with serving(Node("behind")) as first:
+            with serving(Node("ahead", applied=[12, 12])) as second:
+                cluster.announce("ahead", second)
+                assert queries.label_names([], *EVERYTHING, "strong").result(30) == ["__name__"]
+            cluster.announce("behind", first)
+            assert queries.label_names([], *EVERYTHING, "eventual").result(30) == ["__name__"]
+    finally:
+        queries.close()
         cluster.close()
 
 
