@@ -163,7 +163,7 @@ class PartitionState:
 
     def _drop_before(self, horizon_ms: int) -> None:
         first = window_of(horizon_ms)
-        # What waits may belong to a window that goes, and may be all that this window has; its outcome is that of now.
+        # What waits may belong to a window that goes, and be all that this window has; its outcome is that of now.
         self.resolve()
         for number in [number for number in self.windows if number < first]:
             self.outcomes.expired += self.windows.pop(number).n_samples

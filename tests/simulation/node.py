@@ -229,6 +229,7 @@ class SimNode:
         self._client = client = LogClient(self._log, reach=self.reach, archive=self._archive)
         client.delivered = [list(offsets) for offsets in mine.delivered]
         before = self._folders.number(self._config.data_dir / "views")
+        ends = [log.high_watermark for log in self._log.partitions]
         cut = any(log.start for log in self._log.partitions) and not self._archive
         with self._doing("replay"):
             try:
@@ -244,7 +245,8 @@ class SimNode:
         if self._views_found() == before:
             self._client = mine
         else:
-            self._durable = [0] * len(self._durable)
+            # What takes the place of the old views is complete.
+            self._durable = ends
 
     def _views_found(self) -> int | None:
         """Which views the next start will find."""
@@ -261,8 +263,8 @@ class SimNode:
 
     @property
     def patience(self) -> int:
-        """Rounds within which a failed disk is opened anew."""
-        return REOPEN_AFTER + 2
+        """Rounds within which a failed disk is opened anew; one that fails takes two."""
+        return 2 * REOPEN_AFTER + 2
 
 
 def config_of(name: str, folder: Path, rng: random.Random, retention_ms: int | None) -> NodeConfig:

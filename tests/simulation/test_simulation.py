@@ -82,6 +82,20 @@ def test_a_node_recovers_from_a_crash_at(point: str) -> None:
     pytest.fail(f"no run came to {point}")
 
 
+def test_a_node_goes_on_when_the_log_was_cut_off_up_to_its_end() -> None:
+    world = World(1)
+    with world.open():
+        node = world.nodes[0]
+        assert node.start()
+        end = world.log.store(0, b"torn") + 1
+        world.log.cut(0, end)
+        world.now_ms += 60_000
+        node.apply(3)
+        assert node.node is not None
+        node.node.store.wait_caught_up(0.0)
+        assert node.node.cut_off_records == end
+
+
 def test_a_seed_always_gives_the_same_run() -> None:
     notes: list[str] = []
     World(5, note=notes.append).run(60)

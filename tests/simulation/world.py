@@ -320,6 +320,7 @@ class World:
                 if node.node is None:
                     self._start(node)
                     continue
+                self.now_ms += 5_000
                 node.apply(node.patience)
                 if node.node is not None and self.checker.is_caught_up(node):
                     break
@@ -358,7 +359,7 @@ class World:
 
 _WEIGHTED: dict[Callable[[World], None], float] = {
     World._time_passes: 6,
-    World._a_clock_is_set: 0.5,
+    World._a_clock_is_set: 1.5,
     World._scrape: 3,
     World._write: 24,
     World._ingest: 12,
