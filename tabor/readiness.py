@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,14 @@ _UNKNOWN = dict.fromkeys(("next_offset", "high_watermark", "samples_per_s", "sec
 
 
 class NodeState:
-    """What the wiring knows of its node: not started, replaying, ready."""
+    """What the wiring knows of its node: not started, replaying, ready.
 
-    def __init__(self, node: StorageNode) -> None:
+    log_failure: why the log takes no records just now, or None.
+    """
+
+    def __init__(self, node: StorageNode, log_failure: Callable[[], str | None] = lambda: None) -> None:
         self._node = node
+        self._log_failure = log_failure
         self.started = False
 
     def node_has_started(self) -> None:
@@ -49,7 +54,7 @@ class NodeState:
             progress = self._node.progress()
         except LogUnavailable as error:
             return False, {"reason": str(error), **_UNKNOWN}
-        unhealthy = self._node.healthy()
+        unhealthy = self._node.healthy() or self._log_failure()
         details = {
             "reason": unhealthy or "replaying the log",
             "next_offset": sum(p.next_offset for p in progress.partitions),
@@ -65,7 +70,7 @@ class NodeState:
         first: int | None = None
         with Bar("replaying the log") as bar:
             while not stop.is_set():
-                ready, details = self.readiness()
+                ready, details = await asyncio.to_thread(self.readiness)
                 if ready:
                     return True
                 if details["next_offset"] is not None:

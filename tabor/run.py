@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.log.base import Log
+from common.log.local import LocalLog
 from common.log.url import open_log
 from ingest.config import IngestConfig
 from query.config import QueryConfig
@@ -22,7 +23,7 @@ from tabor import kernels
 from tabor.folder import DataFolder
 from tabor.progress import say
 from tabor.readiness import NodeState
-from tabor.serving import build_app, first_of, listen, serve, serving
+from tabor.serving import bound_to, build_app, first_of, listen, serve, serving
 from tabor.values import Address
 from tabor.version import VERSION
 
@@ -53,6 +54,7 @@ def run_all(
     with ExitStack() as stack:
         folder = stack.enter_context(DataFolder(data_dir))
         sock = stack.enter_context(listen(address))
+        address = bound_to(address, sock)
         kernels.ensure()
         opened = log.open(folder.path)
         stack.callback(opened.close)
@@ -82,7 +84,7 @@ async def _serve(
     node = StorageNode(log, node_config)
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
-    state = NodeState(node)
+    state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(state.readiness)
     for routes in (query_router(queries, VERSION), node_router(node)):
         app.include_router(routes, dependencies=[Depends(state.require_started)])

@@ -43,6 +43,11 @@ def listen(address: Address) -> socket.socket:
         raise StartupError(f"{address} {reason}") from None
 
 
+def bound_to(address: Address, sock: socket.socket) -> Address:
+    """The address with the port that port 0 became."""
+    return Address(address.host, sock.getsockname()[1])
+
+
 def build_app(readiness: Readiness) -> FastAPI:
     """An application with the routes that every service has."""
     app = FastAPI(title="Tabor", docs_url=None, redoc_url=None)

@@ -31,7 +31,7 @@ from tabor.folder import DataFolder
 from tabor.progress import say
 from tabor.readiness import NodeState
 from tabor.run import LogOptions
-from tabor.serving import build_app, first_of, listen, serve, serving
+from tabor.serving import bound_to, build_app, first_of, listen, serve, serving
 from tabor.values import Address
 from tabor.version import VERSION
 
@@ -44,7 +44,7 @@ def run_ingest(address: Address, log_options: LogOptions, config: IngestConfig) 
     with ExitStack() as stack:
         sock = stack.enter_context(listen(address))
         log = _open_log(log_options, stack)
-        serve(lambda: _serve_ingest(_bound(address, sock), sock, log, config))
+        serve(lambda: _serve_ingest(bound_to(address, sock), sock, log, config))
     say("stopped; everything acknowledged is in the log")
 
 
@@ -65,7 +65,7 @@ def run_storage_node(
     with ExitStack() as stack:
         folder = stack.enter_context(DataFolder(data_dir))
         sock = stack.enter_context(listen(address))
-        bound = _bound(address, sock)
+        bound = bound_to(address, sock)
         reached_at = _reached_at(bound, advertise)
         log = _open_log(log_options, stack)
         membership = _follow(log_options, stack)
@@ -79,7 +79,7 @@ def run_query(address: Address, log_options: LogOptions, config: QueryConfig) ->
         sock = stack.enter_context(listen(address))
         log = _open_log(log_options, stack)
         membership = _follow(log_options, stack)
-        serve(lambda: _serve_query(_bound(address, sock), sock, log, membership, config))
+        serve(lambda: _serve_query(bound_to(address, sock), sock, log, membership, config))
     say("stopped")
 
 
@@ -270,11 +270,6 @@ def _follow(options: LogOptions, stack: ExitStack) -> Membership:
     membership.start()
     stack.callback(membership.close)
     return membership
-
-
-def _bound(address: Address, sock: socket.socket) -> Address:
-    """The address with the port that port 0 became."""
-    return Address(address.host, sock.getsockname()[1])
 
 
 def _reached_at(bound: Address, advertise: Address | None) -> Address:

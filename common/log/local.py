@@ -137,6 +137,11 @@ class LocalLog:
                 raise LogUnavailable("the log is closed")
             return Bounds(self._starts[partition], self._ends[partition])
 
+    def failure(self) -> str | None:
+        """Why records are not taken just now, or None; goes by itself once the disk takes data again."""
+        failure = self._failure
+        return None if failure is None else f"the log cannot be written: {failure}"
+
     def close(self) -> None:
         with self._queue_changed:
             self._closing = True
@@ -159,8 +164,12 @@ class LocalLog:
                 return
             if group:
                 self._commit(group)
-            if time.monotonic() >= next_maintenance_s and self._failure is None:
-                self._maintain()
+            if time.monotonic() >= next_maintenance_s:
+                if self._failure is None:
+                    self._maintain()
+                else:
+                    # Those who would write may be waiting for the log to say that it is well again.
+                    self._recover()
                 next_maintenance_s = time.monotonic() + self._maintenance_interval_s
 
     def _next_group(self, until_s: float) -> list[_Waiting] | None:

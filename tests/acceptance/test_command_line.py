@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import free_port, running, tabor_command, tabor_run
+from tests.processes import Process, free_port, running, tabor_command, tabor_run, wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -123,6 +124,19 @@ def test_the_start_ends_with_the_urls_and_the_place_of_the_data(tmp_path: Path) 
     assert f"http://127.0.0.1:{server.port}/api/v1/write" in lines[at]
     assert f"http://127.0.0.1:{server.port}/api/v1/query" in lines[at + 1]
     assert str(tmp_path / "data") in lines[at + 2]
+
+
+def test_port_0_is_shown_as_the_port_that_it_became(tmp_path: Path) -> None:
+    server = Process(
+        "tabor", tabor_command("run", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0"), tmp_path, 0
+    )
+    with running(server):
+        server.start()
+        wait_for(lambda: "data:  " in server.output, "the last line of the start", 120)
+        shown = re.search(r"remote_write url: +http://127.0.0.1:(\d+)/", server.output)
+        assert shown is not None, server.output
+        server.port = int(shown.group(1))
+        assert server.get("/-/ready")[0] == 200
 
 
 def test_flags_win_over_the_environment_and_both_over_the_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from common.errors import LogUnavailable, StartupError
 from common.log.base import Append, LogRecord
 from common.log.local import LocalLog
+from common.log.local_disk import DiskError
 
 DEADLINE_S = 30.0
 HOUR_MS = 3_600_000
@@ -270,5 +271,25 @@ def test_a_failed_append_raises_log_unavailable_through_its_future(
     with pytest.raises(LogUnavailable, match="no such luck"):
         append(log, 0, b"x")
     monkeypatch.undo()
+    assert append(log, 0, b"y") == [0]
+    log.close()
+
+
+def test_a_log_that_failed_says_why_and_is_well_again_without_being_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LocalLog(tmp_path, 1, maintenance_interval_s=0.01)
+    assert log.failure() is None
+
+    def refuse(*_: object) -> None:
+        raise DiskError("no room")
+
+    monkeypatch.setattr(log._disk, "write", refuse)
+    monkeypatch.setattr(log._disk, "probe", refuse)
+    with pytest.raises(LogUnavailable, match="no room"):
+        append(log, 0, b"x")
+    assert log.failure() == "the log cannot be written: no room"
+    monkeypatch.undo()
+    wait_for(lambda: log.failure() is None, "recovery")
     assert append(log, 0, b"y") == [0]
     log.close()
