@@ -242,11 +242,12 @@ class SimNode:
                     raise
                 self._note(f"{self.name} is not rebuilt: {error}")
         self.alive = False
-        if self._views_found() == before:
+        found = self._views_found()
+        if found == before:
             self._client = mine
         else:
-            # What takes the place of the old views is complete.
-            self._durable = ends
+            # What takes the place of the old views is complete. Views that cannot be read are removed at once.
+            self._durable = ends if found is not None else [0] * len(ends)
 
     def _views_found(self) -> int | None:
         """Which views the next start will find."""

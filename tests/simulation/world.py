@@ -21,7 +21,7 @@ from unittest import mock
 import structlog
 
 from ingest.config import IngestConfig
-from storage_node import blocks, merging, views
+from storage_node import blocks, merging, service, views
 from storage_node.partition import PartitionState
 from tests.simulation.checks import Checker
 from tests.simulation.disk import Folders
@@ -89,6 +89,7 @@ class World:
             stack.enter_context(patch(views, "RocksDisk", self.folders.open))
             stack.enter_context(patch(Path, "rename", lambda source, target: self.folders.rename(source, target)))
             stack.enter_context(patch(shutil, "rmtree", self.folders.rmtree))
+            stack.enter_context(patch(service, "GATHER_S", 0.0))
             stack.enter_context(patch(merging, "MIN_SEGMENTS", self._merge_from))
             stack.enter_context(patch(merging, "CHUNK_SAMPLES", self._merge_samples))
             stack.enter_context(patch(blocks.encode_blocks, "__defaults__", (self._block_bytes,)))
