@@ -14,8 +14,17 @@ import pytest
 import xxhash
 import zstandard
 
+from common import record
 from common.errors import CorruptError
-from common.record import HEADER_BYTES, RecordBatch, decode_record, encode_record, max_encoded_bytes
+from common.record import (
+    HEADER_BYTES,
+    RecordBatch,
+    decode_record,
+    decode_records,
+    encode_record,
+    encode_records,
+    max_encoded_bytes,
+)
 from tests.golden.record_cases import FOLDER, batch_of, cases
 from tests.oracles.record import read_payload
 
@@ -252,6 +261,59 @@ def test_no_record_exceeds_the_size_that_is_foretold() -> None:
     ]
     batch = batch_of(worst, [(i * 0xFFFFFFFF % (1 << 32), {"a": str(i)}) for i in range(20)])
     assert len(encode_record(batch)) <= max_encoded_bytes(200, 20, len(batch.label_bytes))
+
+
+def test_parts_of_a_batch_are_encoded_as_if_each_were_a_batch() -> None:
+    samples = [(i % 7, 1000 * (i // 3), i * 0.5) for i in range(50)]
+    batch = batch_of(samples, [(i, {"a": "x" * i}) for i in range(1, 8)])
+    cuts = [(0, 3, 0, 10), (3, 3, 10, 11), (3, 7, 11, 11), (7, 7, 11, 50), (0, 0, 0, 0)]
+    labels = batch.label_offsets
+    for data, (first, last, start, end) in zip(
+        encode_records(batch, np.array(cuts, dtype=np.int64)), cuts, strict=True
+    ):
+        part = replace(
+            batch,
+            declared_refs=batch.declared_refs[first:last],
+            declared_ids=batch.declared_ids[first:last],
+            label_offsets=labels[first : last + 1] - labels[first],
+            label_bytes=batch.label_bytes[labels[first] : labels[last]],
+            refs=batch.refs[start:end],
+            timestamps=batch.timestamps[start:end],
+            values=batch.values[start:end],
+        )
+        assert data == encode_record(part)
+
+
+@pytest.mark.parametrize("together_bytes", [1, 300, 1 << 20])
+def test_records_decoded_together_are_those_decoded_alone(
+    together_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "_DECODED_TOGETHER_BYTES", together_bytes)
+    good = [encode_record(batch) for batch in CASES.values()]
+    payload_at_fault = raw_record(b"\x01\x00\x01\x00", n_samples=1)
+    values = [data for one in good for data in (one, one[:-1], payload_at_fault)]
+    found = list(decode_records(values))
+    assert sum(map(len, found)) == len(values)
+    assert len(found) == (1 if together_bytes == 1 << 20 else len(found))
+    outcomes = [(part, i) for part in found for i in range(len(part))]
+    for (part, i), data in zip(outcomes, values, strict=True):
+        if data in good:
+            assert_same(part.batch(i, i + 1), decode_record(data))
+        else:
+            with pytest.raises(CorruptError, match=part.faults[i][:20]):
+                decode_record(data)
+
+
+def test_records_in_a_row_can_be_seen_as_one() -> None:
+    values = [
+        encode_record(replace(batch_of([(i, 5, 1.0)], [(i, {"a": str(i)})]), created_ms=100 - i)) for i in range(3)
+    ]
+    (found,) = decode_records(values)
+    batch = found.batch(1, 3)
+    assert batch.refs.tolist() == batch.declared_refs.tolist() == [1, 2]
+    assert batch.label_offsets.tolist() == [0, 4, 8]
+    assert batch.label_bytes.tobytes() == b"\x01a\x011\x01a\x012"
+    assert batch.created_ms == 99
 
 
 def test_the_kernels_do_the_same_as_plain_python() -> None:
