@@ -62,7 +62,7 @@ class World:
         self._cuts_log = rng.random() < 0.2
         self._jumps = rng.random() < 0.2
         self._odd_times = rng.choice((0.0, 0.05, 0.4))
-        self._read_errors = rng.random() < 0.3
+        self._read_errors = rng.choice((0.0, 0.0, 0.05, 0.3))
         self._interleaving = rng.choice((0.0, 0.3))
         self._late_limit = rng.choice((1, 10, 1 << 16))
         self._merge_from = rng.choice((2, 3, 8))
@@ -226,7 +226,7 @@ class World:
     def _a_node_applies(self) -> None:
         node = self._alive()
         if node is not None:
-            node.apply(self.rng.choice((1, 2, 5, 12)))
+            node.apply(self.rng.choice((1, 3, 8, 20)))
 
     def _a_node_merges(self) -> None:
         node = self._alive()
@@ -265,8 +265,7 @@ class World:
         self.rng.choice(self.nodes).disk_full = True
 
     def _a_disk_reads_badly(self) -> None:
-        if self._read_errors:
-            self.rng.choice(self.nodes).read_errors = 0.1
+        self.rng.choice(self.nodes).read_errors = self._read_errors
 
     def _faults_pass(self) -> None:
         rng = self.rng
@@ -375,7 +374,7 @@ _WEIGHTED: dict[Callable[[World], None], float] = {
     World._a_node_stops: 0.7,
     World._views_are_rebuilt: 1,
     World._a_disk_fills_up: 1,
-    World._a_disk_reads_badly: 1,
+    World._a_disk_reads_badly: 2,
     World._a_reader_asks: 3,
     World._a_node_is_checked: 1,
 }
