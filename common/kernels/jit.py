@@ -21,6 +21,7 @@ import hashlib
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -28,6 +29,7 @@ from typing import Any
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 _kernels: list[Kernel] = []
+_compiling = threading.Lock()
 
 
 class Device:
@@ -69,16 +71,18 @@ class Kernel:
 
     def compile(self) -> Callable[..., Any]:
         """Load the machine code from the cache or make it; both at most once per process."""
-        if self._compiled is None:
-            if disabled():
-                self._compiled = self.function
-            else:
-                _use_cache_folder()
-                import numba
+        # One thread at a time: a second one must not see numba half imported, or devices half linked.
+        with _compiling:
+            if self._compiled is None:
+                if disabled():
+                    self._compiled = self.function
+                else:
+                    _use_cache_folder()
+                    import numba
 
-                _link(self.function)
-                self._compiled = numba.njit(list(self.signatures), cache=True, **_OPTIONS)(self.function)
-        return self._compiled
+                    _link(self.function)
+                    self._compiled = numba.njit(list(self.signatures), cache=True, **_OPTIONS)(self.function)
+            return self._compiled
 
 
 def kernel(*signatures: str) -> Callable[[Callable[..., Any]], Kernel]:
