@@ -59,8 +59,8 @@ class World:
         self.step = 0
         # What a world may meet differs, so that faults are seen alone and together.
         self.retention_ms = rng.choice((None, None, DAY_MS, 3 * DAY_MS))
-        self._cuts_log = rng.random() < 0.2
-        self._jumps = rng.random() < 0.2
+        self._cuts_log = rng.random() < 0.3
+        self._jumps = rng.random() < 0.3
         self._odd_times = rng.choice((0.0, 0.05, 0.4))
         self._read_errors = rng.choice((0.0, 0.0, 0.05, 0.3))
         self._interleaving = rng.choice((0.0, 0.3))
@@ -366,7 +366,7 @@ _WEIGHTED: dict[Callable[[World], None], float] = {
     World._an_ingestor_is_killed: 0.7,
     World._the_broker_stops: 1,
     World._a_stray_record_turns_up: 1,
-    World._the_log_is_cut: 0.7,
+    World._the_log_is_cut: 2,
     World._a_node_applies: 12,
     World._a_node_merges: 3,
     World._a_node_is_killed: 1.5,
