@@ -13,7 +13,9 @@ from typing import Any
 import prometheus_client
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
 from tabor.values import Address
@@ -50,12 +52,28 @@ def bound_to(address: Address, sock: socket.socket) -> Address:
 
 def build_app(readiness: Readiness) -> FastAPI:
     """An application with the routes that every service has."""
-    app = FastAPI(title="Tabor", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tabor", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(RetryableError)
     async def unavailable(_: Request, error: RetryableError) -> Response:
         body = {"status": "error", "errorType": "unavailable", "error": str(error)}
         return JSONResponse(body, 503, {"Retry-After": str(max(1, round(error.retry_after_s)))})
+
+    @app.exception_handler(HTTPException)
+    async def no_such_route(request: Request, error: HTTPException) -> Response:
+        what = f"{request.method} {request.url.path}: {error.detail}"
+        if not request.url.path.startswith("/api/"):
+            return PlainTextResponse(what + "\n", error.status_code, error.headers)
+        kind = "not_found" if error.status_code == 404 else "bad_data"
+        return JSONResponse(
+            {"status": "error", "errorType": kind, "error": what}, error.status_code, error.headers
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_parameter(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        reason = f'invalid parameter "{first["loc"][-1]}": {first["msg"]}'
+        return JSONResponse({"status": "error", "errorType": "bad_data", "error": reason}, 400)
 
     @app.get("/-/healthy")
     async def healthy() -> PlainTextResponse:
@@ -95,6 +113,7 @@ async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]
         app,
         http="httptools",
         loop="none",
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
