@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ingest.config import IngestConfig
-from ingest.http import router
+from ingest.http import in_front_of, router
 from ingest.ingestor import Ingestor
 from tests.memory_log import MemoryLog
 from tests.oracles import remote_write as oracle
@@ -210,6 +210,29 @@ def test_requests_are_counted_by_status(post: Post, ingestor: Ingestor) -> None:
     post(b"not snappy")
     assert ingestor.metrics.requests.labels("204")._value.get() == 1
     assert ingestor.metrics.requests.labels("400")._value.get() == 1
+
+
+def test_an_application_behind_remote_write_gets_the_rest(ingestor: Ingestor, log: MemoryLog) -> None:
+    behind = FastAPI()
+
+    @behind.get("/other")
+    def other() -> str:
+        return "the rest"
+
+    both = in_front_of(behind, ingestor)
+
+    async def send() -> list[int]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(both), base_url="http://ingest", timeout=httpx.Timeout(TIMEOUT_S)
+        ) as client:
+            return [
+                (await client.post("/api/v1/write", content=ONE, headers=HEADERS)).status_code,
+                (await client.get("/api/v1/write")).status_code,
+                (await client.get("/other")).status_code,
+            ]
+
+    assert asyncio.run(send()) == [204, 404, 200]
+    assert samples_of(log) == {key_of(UP): [(1, 1.0)]}
 
 
 def test_many_clients_of_a_real_server_get_what_they_were_acknowledged(app: FastAPI, log: MemoryLog) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from common.errors import LogUnavailable
+from common.log.base import Append
+from common.record import decode_record
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import MAX_ACTIVE_SERIES, IngestConfig
@@ -55,6 +60,64 @@ def test_work_offered_to_a_committer_that_never_starts_fails_when_it_closes() ->
     assert not committer.close(0.01)
     with pytest.raises(LogUnavailable, match="closed before"):
         future.result(0.0)
+
+
+class GatedLog(MemoryLog):
+    """Says how many records each append had, and can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.sizes: list[int] = []
+
+    def append(self, records: Sequence[Append]) -> Future[list[int]]:
+        self.sizes.append(sum(len(decode_record(record.value).refs) for record in records))
+        return super().append(records)
+
+
+def make_patient(log: MemoryLog, linger_s: float) -> GroupCommitter[Taken]:
+    batcher = Batcher(log.partitions, 10, 1000, None)
+    return GroupCommitter(batcher, log, IngestConfig(linger_s=linger_s), own_metrics(), lambda: 0)
+
+
+def test_the_items_of_a_lone_sender_wait_for_nobody() -> None:
+    log = GatedLog()
+    committer = make_patient(log, 3600.0)
+    committer.start()
+    for i in range(5):
+        assert committer.offer(partial(put, value=float(i)), 1).result(60.0) == Taken(1)
+    assert log.sizes == [1] * 5
+    assert committer.close(60.0)
+
+
+def test_senders_that_were_seen_together_share_a_group_again() -> None:
+    log = GatedLog()
+    committer = make_patient(log, 3600.0)
+    first = [committer.offer(lambda batcher: put(batcher, 1.0), 1) for _ in range(3)]
+    committer.start()
+    for future in first:
+        future.result(60.0)
+    # One after another now, and yet none of them is sent before the third has come.
+    again = []
+    for _ in range(3):
+        assert log.sizes == [3]
+        again.append(committer.offer(lambda batcher: put(batcher, 1.0), 1))
+    for future in again:
+        future.result(60.0)
+    assert log.sizes == [3, 3]
+    assert committer.close(60.0)
+
+
+def test_a_sender_that_stays_away_holds_the_others_up_for_a_linger_at_most() -> None:
+    log = GatedLog()
+    committer = make_patient(log, 0.01)
+    both = [committer.offer(lambda batcher: put(batcher, 1.0), 1) for _ in range(2)]
+    committer.start()
+    for future in both:
+        future.result(60.0)
+    for _ in range(2):
+        assert committer.offer(lambda batcher: put(batcher, 1.0), 1).result(60.0) == Taken(1)
+    assert log.sizes == [2, 1, 1]
+    assert committer.close(60.0)
 
 
 @pytest.mark.parametrize(

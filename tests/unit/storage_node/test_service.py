@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from common.errors import StartupError
 from common.log.base import Append
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, TooManySamples
+from storage_node import service
 from storage_node.config import NodeConfig
 from storage_node.http import router
 from storage_node.metrics import register
@@ -95,6 +96,16 @@ def samples_of(node: StorageNode) -> dict[str, list[tuple[int, float]]]:
 
 def digests(node: StorageNode) -> list[object]:
     return [status["digest"] for status in node.partitions_status(digest=True)]
+
+
+def test_a_read_that_waits_does_not_let_records_gather(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "GATHER_S", 3600.0)
+    log = MemoryLog(1)
+    node = nodes.start(log)
+    for i in range(3):
+        write(log, 0, make_batch([(0, labels_of(0))], [(0, T0 + i, 1.0)]))
+        node.store.wait_caught_up(60)
+        assert node.views.shards[0].samples == i + 1
 
 
 def test_what_is_in_the_log_is_selected_from_all_partitions(nodes: Nodes) -> None:

@@ -1,0 +1,17 @@
+"""The bench of the write path, in small."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.bench_ingest import main
+
+
+def test_the_bench_runs_in_small_and_sends_what_it_should(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench_ingest", "small", "--small"])
+    main()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in printed[:2]] == [["load", "server"], ["small", "tabor"]]
+    assert printed[2] == "checksum eba984b2b0746231"
