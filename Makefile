@@ -29,8 +29,11 @@ format: $(VENV)/dev.stamp ## Format the sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp ## Measure ingestion, queries, replay and memory; prints and saves bench/results
+bench: $(VENV)/dev.stamp ## Measure Tabor, Prometheus and VictoriaMetrics side by side; saves bench/results (ARGS="--recorded …")
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/dev.stamp ## The same in small, in less than two minutes
+	@$(BIN)/python -m bench --quick $(ARGS)
 
 kafka: $(VENV)/dev.stamp ## Run a local single Kafka broker in the foreground, without Docker (ARGS="--port 9092")
 	@exec $(BIN)/python -m tests.kafka_broker $(ARGS)

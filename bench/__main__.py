@@ -1,161 +1,131 @@
-"""`python -m bench`: ingestion, memory, disk, queries, replay and restart, with peers in the same run.
+"""`python -m bench`: Tabor and its peers, one after another, on the same requests and the same queries.
 
-Every load is sent as the same prepared requests to each server in turn. CPU is of the whole server process, from the
-first request until it has been idle for a while, so that work put off counts too.
+CPU is of the whole process tree, from the first request to its end after a forced flush. Requests are made before
+anything is measured. Ends with 1 if an answer of Tabor's differs from Prometheus'.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import servers
-from bench.requests import Request, recorded, synthetic
-from bench.sender import send
-from bench.servers import Server
+from bench import loads, queries, report
+from bench.loads import Load
+from bench.measure import Effort, Measured, measure
+from bench.servers import SERVERS, available
 
-START_MS = 1_790_000_000_000
-IDLE_CPU_SHARE = 0.03
-SETTLE_LIMIT_S = 60.0
+QUICK_LOADS = ("counters", "active", "devops", "out-of-order")
+QUICK_SCALE = 0.02
 
 
-def main() -> None:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All figures of a run, and the text that was printed."""
+
+    measured: list[Measured]
+    asked: list[report.Asked]
+    text: str
+
+    @property
+    def wrong(self) -> list[str]:
+        """Answers of Tabor's that differ from Prometheus'."""
+        return [
+            f"{one.load}, {one.kind} {one.name}: {one.wrong[report.US]}"
+            for one in self.asked
+            if report.US in one.wrong
+        ]
+
+
+def main() -> int:
     arguments = _arguments()
-    rows: list[dict[str, str]] = []
-    for load, requests in _loads(arguments):
-        n_samples = sum(request.n_samples for request in requests)
-        print(f"\n{load}: {n_samples:,} samples in {len(requests):,} requests", flush=True)
-        for peer in arguments.servers:
-            with tempfile.TemporaryDirectory(prefix="tabor-bench-", dir=arguments.scratch) as scratch:
-                row = _measure(peer, load, requests, n_samples, Path(scratch), arguments)
-            rows.append(row)
-            print("  " + "  ".join(f"{key}={value}" for key, value in row.items() if key != "load"), flush=True)
-    _save(rows, arguments.output)
+    names = arguments.loads
+    effort = Effort(connections=arguments.connections, repeats=arguments.repeats, with_kill=not arguments.no_kill)
+    if arguments.quick:
+        effort = Effort(connections=arguments.connections, repeats=3, seconds_per_query=0.3, idle_s=0.5)
+        names = arguments.loads if arguments.loads != list(loads.NAMES) else [*QUICK_LOADS]
+        if arguments.recorded:
+            names = ["recorded", *names]
+    # Kernels are compiled once per machine; that is not to be in a server's first figures.
+    subprocess.run([sys.executable, "-c", "from tabor.kernels import ensure; ensure()"], check=True)
+    scale = arguments.scale if arguments.scale is not None else (QUICK_SCALE if arguments.quick else 1.0)
+    result = run(names, scale, arguments.servers, effort, arguments.recorded, arguments.scratch)
+    report.save(result.measured, result.asked, result.text, arguments.output)
+    print(f"\nsaved in {arguments.output}: results.md, figures.csv, queries.csv")
+    for text in result.wrong:
+        print(f"ANSWER DIFFERS from Prometheus': {text}", file=sys.stderr)
+    return 1 if result.wrong else 0
+
+
+def run(
+    names: Sequence[str],
+    scale: float,
+    servers: Sequence[str],
+    effort: Effort,
+    recordings: Sequence[Path] = (),
+    scratch: Path | None = None,
+) -> Result:
+    """Measure the servers that there are on the loads; prints as it goes."""
+    lines: list[str] = []
+
+    def say(*texts: str) -> None:
+        lines.extend(texts)
+        print("\n".join(texts), flush=True)
+
+    present = [name for name in servers if available(name)]
+    for name in servers:
+        if name not in present:
+            say(f"**{name} IS NOT INSTALLED and is left out** (Debian: apt-get install {name})", "")
+    measured: list[Measured] = []
+    asked: list[report.Asked] = []
+    for name in names:
+        load = loads.build(name, scale, recordings)
+        if load is None:
+            say("", "**NO RECORDING GIVEN: the load of real traffic is left out** (--recorded FILE …)")
+            continue
+        say("", f"## {name}: {load.n_samples:,} samples of {load.n_series:,} series", "")
+        of_load = _run_load(load, present, effort, scratch)
+        measured += of_load
+        asked += report.compare(of_load)
+        # The answers may be large, and have been compared.
+        for one in of_load:
+            one.answers.clear()
+        say(*report.figure_lines(of_load), "", *report.query_lines([one for one in asked if one.load == name]))
+    if asked and len(names) > 1:
+        say("", "## All queries", "", *report.query_lines(asked)[2 + len(asked) :])
+    say("", report.machine())
+    return Result(measured, asked, "\n".join(lines) + "\n")
+
+
+def _run_load(load: Load, servers: Sequence[str], effort: Effort, scratch: Path | None) -> list[Measured]:
+    results = []
+    for name in servers:
+        print(f"{load.name}: {name} …", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix="tabor-bench-", dir=scratch) as folder:
+            results.append(measure(SERVERS[name], load, queries.of(load), effort, Path(folder)))
+    return results
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    known = ("tabor", "prometheus", "victoria-metrics")
-    parser.add_argument("--servers", nargs="+", choices=known, default=["tabor"])
+    parser.add_argument("--quick", action="store_true", help="small loads, less than two minutes")
+    parser.add_argument("--loads", nargs="+", choices=loads.NAMES, default=list(loads.NAMES), metavar="LOAD")
+    parser.add_argument("--scale", type=float, help="size of the loads, 1 for those that the results name")
+    parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=list(SERVERS))
     parser.add_argument(
-        "--recorded", nargs="*", type=Path, default=[], help="recordings to send, see bench.requests"
+        "--recorded", nargs="*", type=Path, default=[], help="recordings of real traffic, see bench.record"
     )
-    parser.add_argument("--series", type=int, default=50_000, help="series of the synthetic load")
-    parser.add_argument("--steps", type=int, default=100, help="samples of each of these series")
     parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each query")
+    parser.add_argument("--no-kill", action="store_true", help="leave out what follows SIGKILL")
     parser.add_argument("--scratch", type=Path, help="folder for the servers' data")
     parser.add_argument("--output", type=Path, default=Path("bench/results"))
     return parser.parse_args()
 
 
-def _loads(arguments: argparse.Namespace) -> list[tuple[str, list[Request]]]:
-    loads = []
-    if arguments.recorded:
-        loads.append(("recorded", list(recorded(arguments.recorded))))
-    else:
-        print("no --recorded FILE given: the load of real traffic is left out")
-    if arguments.series:
-        requests = list(synthetic(arguments.series, arguments.steps, start_ms=START_MS))
-        loads.append((f"synthetic-{arguments.series}x{arguments.steps}", requests))
-    return loads
-
-
-def _measure(
-    peer: str, load: str, requests: Sequence[Request], n_samples: int, scratch: Path, arguments: argparse.Namespace
-) -> dict[str, str]:
-    makers: dict[str, Callable[[Path], Server]] = {
-        "tabor": servers.tabor,
-        "prometheus": servers.prometheus,
-        "victoria-metrics": servers.victoria_metrics,
-    }
-    server = makers[peer](scratch)
-    row = {"load": load, "server": peer, "start_s": f"{server.start():.2f}"}
-    try:
-        _settle(server)
-        cpu, memory = server.cpu_s(), server.memory_bytes()
-        sent = send(server.port, server.write_path, requests, connections=arguments.connections)
-        if sent.refused:
-            print(f"  {peer} refused a request: {sent.refused}")
-        row["samples_per_s"] = f"{sent.n_samples / sent.seconds:,.0f}"
-        settled_s = _settle(server)
-        million = n_samples / 1e6
-        row["cpu_s_per_million"] = f"{(server.cpu_s() - cpu) / million:.3f}"
-        row["settled_s"] = f"{settled_s:.1f}"
-        row["rss_mib"] = f"{server.memory_bytes() / 2**20:.0f}"
-        row["peak_mib"] = f"{server.memory_bytes('VmHWM') / 2**20:.0f}"
-        row["rss_growth_mib"] = f"{(server.memory_bytes() - memory) / 2**20:.0f}"
-        row["query_s"] = _query_seconds(server)
-        server.stop(signal.SIGKILL)
-        row["ready_after_kill_s"] = f"{server.start():.2f}"
-        row["stop_s"] = f"{server.stop():.2f}"
-        row["bytes_per_sample"] = f"{server.disk_bytes() / n_samples:.2f}"
-        if peer == "tabor":
-            row["view_bytes_per_sample"] = f"{server.disk_bytes('views') / n_samples:.2f}"
-            row["log_bytes_per_sample"] = f"{server.disk_bytes('log') / n_samples:.2f}"
-            row["replay_samples_per_s"] = f"{n_samples / _replay_seconds(server):,.0f}"
-    finally:
-        if server.process is not None and server.process.poll() is None:
-            server.stop(signal.SIGKILL)
-    return row
-
-
-def _settle(server: Server) -> float:
-    """Wait until the process is idle; returns the seconds that took."""
-    begin = time.monotonic()
-    last = server.cpu_s()
-    while time.monotonic() - begin < SETTLE_LIMIT_S:
-        time.sleep(2.0)
-        now = server.cpu_s()
-        if now - last < IDLE_CPU_SHARE * 2.0:
-            break
-        last = now
-    return time.monotonic() - begin
-
-
-def _query_seconds(server: Server) -> str:
-    """Best of three of a rate over everything."""
-    best = float("inf")
-    for _ in range(3):
-        begin = time.monotonic()
-        server.query(
-            "/api/v1/query_range",
-            query='sum by (job) (rate({__name__=~".+_total"}[5m]))',
-            start=START_MS / 1000,
-            end=START_MS / 1000 + 1500,
-            step=15,
-        )
-        best = min(best, time.monotonic() - begin)
-    return f"{best:.3f}"
-
-
-def _replay_seconds(server: Server) -> float:
-    begin = time.monotonic()
-    command = [sys.executable, "-m", "tabor", "replay", "--data-dir", str(server.folder)]
-    subprocess.run(command, check=True, capture_output=True)
-    return time.monotonic() - begin
-
-
-def _save(rows: Sequence[dict[str, str]], output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (output / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = [f"Machine: {platform.processor() or platform.machine()}, Python {platform.python_version()}", ""]
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row.get(column, "") for column in columns) + " |" for row in rows]
-    (output / "results.md").write_text("\n".join(lines) + "\n")
-    print(f"\nsaved {output / 'results.csv'} and {output / 'results.md'}")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

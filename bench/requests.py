@@ -1,4 +1,4 @@
-"""Remote-write 1.0 requests: synthetic ones with a fixed seed, and recorded ones.
+"""Remote-write 1.0 requests: encoding, templates that are filled for each step, and recorded ones.
 
 A recording is a file, xz-compressed or not, of entries: f64 arrival time (Unix seconds), u32 length, body as sent;
 little-endian. `python -m bench.record` makes one from a real Prometheus.
@@ -14,6 +14,11 @@ from typing import NamedTuple
 
 import cramjam
 import numpy as np
+from numpy.typing import NDArray
+
+_TIME_BYTES = 6
+"""Length of a time in ms as a varint, from 2^35 (1971) to 2^42 (2109)."""
+_SAMPLE_BYTES = 2 + 9 + 1 + _TIME_BYTES
 
 
 class Request(NamedTuple):
@@ -54,44 +59,46 @@ def compress(series: Iterable[bytes]) -> bytes:
     return bytes(cramjam.snappy.compress_raw(b"".join(field(1, one) for one in series)))
 
 
-def synthetic(
-    n_series: int, n_steps: int, *, start_ms: int, step_ms: int = 15_000, per_request: int = 10_000, seed: int = 1
-) -> Iterator[Request]:
-    """Counters with two decimals, as a fleet of targets sends them: step after step, all series.
+class Template:
+    """The message for some series with `n` samples each; filling it costs no Python per series."""
 
-    100 metrics on as many instances as it takes; each instance is scraped at its own phase of the step.
-    """
-    rng = np.random.default_rng(seed)
-    labels, phases = [], []
-    for i in range(n_series):
-        instance, metric = divmod(i, 100)
-        labels.append(
-            encode_labels(
-                {
-                    "__name__": f"app_metric_{metric:03d}_total",
-                    "instance": f"host-{instance:05d}.example.net:9100",
-                    "job": f"job-{instance % 20}",
-                    "dc": f"dc-{instance % 3}",
-                    "env": "production",
-                }
-            )
-        )
-        phases.append(instance * 997 % step_ms)
-    values = np.round(rng.random(n_series) * 1e6, 2)
-    for step in range(n_steps):
-        values = np.round(values + rng.integers(0, 10_000, n_series) / 100, 2)
-        now = start_ms + step * step_ms
-        rows = [
-            label + encode_sample(value, now + phase)
-            for label, value, phase in zip(labels, values.tolist(), phases, strict=True)
-        ]
-        for at in range(0, n_series, per_request):
-            part = rows[at : at + per_request]
-            yield Request(compress(part), len(part))
+    def __init__(self, labels: Sequence[bytes], n: int = 1) -> None:
+        self.n_series, self._n = len(labels), n
+        sample = field(2, b"\x09" + bytes(8) + b"\x10" + bytes(_TIME_BYTES))
+        assert len(sample) == _SAMPLE_BYTES
+        rows = [field(1, one + n * sample) for one in labels]
+        ends = np.cumsum([len(row) for row in rows])
+        first = ends[:, None] - _SAMPLE_BYTES * np.arange(n, 0, -1)
+        self._message = np.frombuffer(b"".join(rows), dtype=np.uint8)
+        self._value_at = (first + 3).reshape(-1, 1) + np.arange(8)
+        self._time_at = (first + 12).reshape(-1, 1) + np.arange(_TIME_BYTES)
+
+    def fill(self, values: NDArray[np.float64], times_ms: NDArray[np.int64]) -> Request:
+        """values, times_ms: (n_series, n) or, of one sample each, (n_series,)."""
+        assert values.size == times_ms.size == self.n_series * self._n
+        message = self._message.copy()
+        message[self._value_at] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8)
+        digits = times_ms.reshape(-1, 1) >> (7 * np.arange(_TIME_BYTES)) & 0x7F
+        digits[:, :-1] |= 0x80
+        message[self._time_at] = digits
+        return Request(bytes(cramjam.snappy.compress_raw(message.data)), values.size)
 
 
-def recorded(paths: Sequence[Path]) -> Iterator[Request]:
+class Recording(NamedTuple):
+    """Requests as sent, how many series, the closed range of times, and ms of a second at which none lies."""
+
+    requests: list[Request]
+    n_series: int
+    start_ms: int
+    end_ms: int
+    free_ms: int
+
+
+def recorded(paths: Sequence[Path]) -> Recording:
     """The requests of recordings, in order."""
+    requests: list[Request] = []
+    series: set[bytes] = set()
+    times: set[int] = set()
     for path in paths:
         data = path.read_bytes()
         if path.suffix == ".xz":
@@ -102,16 +109,36 @@ def recorded(paths: Sequence[Path]) -> Iterator[Request]:
             at += 12
             body = data[at : at + length]
             at += length
-            yield Request(body, count_samples(bytes(cramjam.snappy.decompress_raw(body))))
+            requests.append(Request(body, _look(bytes(cramjam.snappy.decompress_raw(body)), series, times)))
+    taken = {time % 1000 for time in times}
+    free_ms = next((ms for ms in range(1000) if ms not in taken), 0)
+    return Recording(requests, len(series), min(times), max(times), free_ms)
 
 
-def count_samples(message: bytes) -> int:
-    """Number of samples in a WriteRequest."""
+def _look(message: bytes, series: set[bytes], times: set[int]) -> int:
+    """Number of samples in a WriteRequest; notes series and times."""
     total = 0
-    for number, series in fields(message):
+    for number, one in fields(message):
         if number == 1:
-            total += sum(1 for inner, _ in fields(series) if inner == 2)
+            labels = []
+            for inner, data in fields(one):
+                if inner == 1:
+                    labels.append(data)
+                elif inner == 2:
+                    total += 1
+                    times.add(_sample_time(data))
+            series.add(b"".join(labels))
     return total
+
+
+def _sample_time(sample: bytes) -> int:
+    at = 0
+    while at < len(sample):
+        if sample[at] == 0x10:
+            time, _ = _read_uvarint(sample, at + 1)
+            return time - (time >> 63 << 64)
+        at += 9
+    return 0
 
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
