@@ -50,7 +50,7 @@ class SimDisk:
         self.disk = disk
         self._process = process
         self._rng = rng
-        self._closed = False
+        self.closed = False
 
     def get(self, key: bytes) -> bytes | None:
         return self.get_many([key])[0]
@@ -82,9 +82,9 @@ class SimDisk:
 
     def close(self) -> None:
         """RocksDB flushes what it can when it closes; the killed process closes nothing."""
-        if self._closed or not self._process.alive:
+        if self.closed or not self._process.alive:
             return
-        self._closed = True
+        self.closed = True
         lost = self._process.disk_full or self._rng.random() < 0.3
         self.disk.crash(self._rng.randint(0, self.disk.n_unflushed) if lost else self.disk.n_unflushed)
 
@@ -102,7 +102,7 @@ class SimDisk:
             raise DiskError("no space left on device")
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise DiskError("the database is closed")
 
 

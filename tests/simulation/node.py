@@ -17,18 +17,24 @@ from storage_node.errors import DiskError
 from storage_node.replay import replay
 from storage_node.service import REOPEN_AFTER, StorageNode
 from tests.memory_disk import MemoryDisk
-from tests.simulation.disk import Crash, Folders
+from tests.simulation.disk import Crash, Folders, SimDisk
 from tests.simulation.log import LogClient, SimLog
 
 
 class Steps:
-    """Takes the place of the event that stops the node's threads: lets a loop run a number of rounds."""
+    """Takes the place of the event that stops the node's threads: lets a loop run a number of rounds.
 
-    def __init__(self) -> None:
+    meanwhile: called before each round.
+    """
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
         self.left = 0
+        self._meanwhile = meanwhile
 
     def is_set(self) -> bool:
         self.left -= 1
+        if self.left >= 0:
+            self._meanwhile()
         return self.left < 0
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -67,6 +73,7 @@ class SimNode:
         self.visits: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
         self.interleaving = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
         self._log = log
         self._archive = archive
         self._client = LogClient(log, reach=self.reach, archive=archive)
@@ -151,7 +158,7 @@ class SimNode:
         assert self.node is None
         self.alive = True
         node = StorageNode(self._client, self._config, clock=self._clock_s)
-        node._stop = Steps()  # type: ignore[assignment]
+        node._stop = Steps(lambda: self.meanwhile())  # type: ignore[assignment]
         self.node = node
         with self._doing("start"):
             try:
@@ -261,6 +268,15 @@ class SimNode:
         """Offsets of the records that its views must be made of, below `next_offset`."""
         delivered = self._client.delivered[partition]
         return delivered[: bisect.bisect_left(delivered, next_offset)]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its views are open; they are not after an attempt to open them anew has failed."""
+        if self.node is None or self.node._views is None:
+            return False
+        disk = self.node.views.disk
+        assert isinstance(disk, SimDisk)
+        return not disk.closed
 
     @property
     def patience(self) -> int:

@@ -70,6 +70,7 @@ class World:
         self._block_bytes = rng.choice((300, 32 << 10))
         n_partitions = rng.randint(1, 3)
         self.log = SimLog(rng, n_partitions, gaps=rng.choice((0.0, 0.0, 0.1)), faults=rng.choice((0.0, 0.1, 0.4)))
+        self._recovering = False
         self._all_nodes: list[SimNode] = []
         self.ledger = Ledger()
         self.series = label_sets(rng.randint(2, 14))
@@ -112,6 +113,7 @@ class World:
             name, self.log, self.folders, config, rng, lambda: self.now_ms / 1000, self.note, archive=archive
         )
         node.interleaving = self._interleaving
+        node.meanwhile = self._writes_go_on
         self._all_nodes.append(node)
         return node
 
@@ -202,6 +204,13 @@ class World:
             if rng.random() < 0.5:
                 self._ingest()
 
+    def _writes_go_on(self) -> None:
+        """Called between the rounds of a node's threads."""
+        if not self._recovering and self.rng.random() < 0.2:
+            self._write()
+            for sender in self.senders:
+                sender.look()
+
     def _ingest(self) -> None:
         for ingestor in self.ingestors:
             if self.rng.random() < 0.7:
@@ -221,7 +230,8 @@ class World:
     def _the_log_is_cut(self) -> None:
         if self._cuts_log:
             partition = self.rng.randrange(len(self.log.partitions))
-            self.log.cut(partition, self.rng.randint(0, self.log.partitions[partition].high_watermark))
+            end = self.log.partitions[partition].high_watermark
+            self.log.cut(partition, end if self.rng.random() < 0.3 else self.rng.randint(0, end))
 
     def _a_node_applies(self) -> None:
         node = self._alive()
@@ -289,6 +299,7 @@ class World:
     def _recover(self) -> None:
         """No more faults: everything that is under way is finished, and every node reads the log to its end."""
         self.note("recovery")
+        self._recovering = True
         self.log.down = False
         self.log.faults = 0.0
         for node in self.nodes:
