@@ -129,7 +129,7 @@ class RocksDisk:
         try:
             values: list[bytes | None] = self._db.get(list(keys))
         except Exception as error:
-            raise DiskError(f"RocksDB cannot read: {error}") from error
+            raise DiskError(_why_not_read(error)) from error
         return values
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -140,7 +140,7 @@ class RocksDisk:
         try:
             yield from self._db.items(from_key=start, read_opt=options)
         except Exception as error:
-            raise DiskError(f"RocksDB cannot read: {error}") from error
+            raise DiskError(_why_not_read(error)) from error
 
     def write(self, batch: Batch) -> None:
         from rocksdict import WriteBatch
@@ -201,6 +201,14 @@ def _options(write_buffer_bytes: int) -> Any:
     tables.set_block_size(4096)
     options.set_block_based_table_factory(tables)
     return options
+
+
+def _why_not_read(error: Exception) -> str:
+    text = str(error)
+    if "borrowed" in text or "already closed" in text:
+        # rocksdict's words for a handle that is being closed in another thread.
+        return "RocksDB is being opened anew; ask again"
+    return f"RocksDB cannot read: {text}"
 
 
 def _why_not_opened(folder: Path, error: Exception) -> str:

@@ -240,7 +240,11 @@ class StorageNode:
         views = self.views
         if self._disk_error is not None:
             # Writing is what failed; without it the head would grow beyond its budget.
-            views.save(self._clock())
+            try:
+                views.save(self._clock())
+            except DiskError:
+                self._apply_unsaved(reader, views)
+                raise
         records = reader.poll(POLL_S)
         now_s = self._clock()
         try:
@@ -261,6 +265,14 @@ class StorageNode:
         if records and sum(len(record.value) for record in records) < GATHERED_BYTES:
             self._awaited.wait(GATHER_S)
         self._awaited.clear()
+
+    def _apply_unsaved(self, reader: LogReader, views: Views) -> None:
+        """Let reads see what was acknowledged before writes stopped, as far as twice the heads' budget goes."""
+        if sum(shard.state.n_head for shard in views.shards) < 2 * self._config.head_samples:
+            try:
+                views.apply(reader.poll(0.0), self._clock())
+            finally:
+                self.store.notify_applied()
 
     def _note_ready(self, views: Views) -> None:
         if not self._ready:
