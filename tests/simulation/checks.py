@@ -85,6 +85,8 @@ class Checker:
                 where = f"partition {partition} of {node.name} at {state.next_offset}"
                 n_samples = state.n_samples
                 assert n_samples == oracle.n_samples, f"{where}: {n_samples} samples, not {oracle.n_samples}"
+                assert state.clock_ms == oracle.clock_ms, f"{where}: another clock"
+                assert len(state.producers) == len(oracle.heard_ms), f"{where}: other ingestors are known"
                 counted = {name: getattr(state.outcomes, name) for name in _COUNTED}
                 expected = {name: getattr(oracle, name) for name in _COUNTED}
                 assert counted == expected, f"{where}: counted {counted}, not {expected}"

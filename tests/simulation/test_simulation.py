@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulation.world import World
 
-FRESH_RUNS = 30
+FRESH_RUNS = 20
 _SEEDS = Path(__file__).with_name("seeds.txt")
 _ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,7 @@ def test_a_node_recovers_from_a_crash_at(point: str) -> None:
         world = World(generator.randrange(1 << 32), crash_at=(point, generator.randint(1, 3)))
         if "compact" in point and world.retention_ms is None:
             continue
-        world.run(50)
+        world.run(40)
         if world.nodes[0].crashes[point]:
             return
     pytest.fail(f"no run came to {point}")
