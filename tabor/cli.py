@@ -11,6 +11,7 @@ import click
 
 from common.errors import TaborError
 from common.log.base import DEFAULT_PARTITIONS
+from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import configure as configure_logging
 from tabor.progress import say
 from tabor.settings import config_option, effective, option
@@ -96,7 +97,10 @@ log_retention = _options(
 ingest_limits = _options(
     option("--max-body-bytes", type=SIZE_BYTES, default="32MiB", help="Largest write request, decompressed."),
     option(
-        "--max-active-series", type=click.IntRange(1), default=5_000_000, help="Series that ingest keeps known."
+        "--max-active-series",
+        type=click.IntRange(1, MAX_ACTIVE_SERIES),
+        default=5_000_000,
+        help="Series that ingest keeps known.",
     ),
 )
 query_limits = _options(

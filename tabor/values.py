@@ -16,6 +16,8 @@ _DURATION_UNITS_MS = {
     "s": 1000,
     "ms": 1,
 }
+MAX_DURATION_MS = 1000 * _DURATION_UNITS_MS["y"]
+MAX_SIZE_BYTES = 1 << 60
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
@@ -35,25 +37,28 @@ class _Duration(click.ParamType[Any]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         text = str(value).strip()
-        if not re.fullmatch(r"(\d+(y|w|d|h|ms|m|s))+", text, re.ASCII):
+        if not re.fullmatch(r"(\d{1,18}(y|w|d|h|ms|m|s))+", text, re.ASCII):
+            # A bare number, as a TOML file may have it, is none either: nobody knows its unit.
             self.fail(f"{text!r} is not a duration; write for example 400d, 12h30m or 500ms", param, ctx)
         parts = re.findall(r"(\d+)(ms|[ywdhms])", text)
-        return sum(int(number) * _DURATION_UNITS_MS[unit] for number, unit in parts)
+        duration_ms = sum(int(number) * _DURATION_UNITS_MS[unit] for number, unit in parts)
+        if not 0 < duration_ms <= MAX_DURATION_MS:
+            self.fail(f"{text!r} is not above 0 and at most 1000y", param, ctx)
+        return duration_ms
 
 
 class _Size(click.ParamType[Any]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        match = re.fullmatch(r"(\d+)\s*([a-z]*)", str(value).strip().lower(), re.ASCII)
+        match = re.fullmatch(r"(\d{1,18})\s*([a-z]*)", str(value).strip().lower(), re.ASCII)
         if match is None or match.group(2) not in _SIZE_UNITS:
             self.fail(f"{value!r} is not a size; write for example 32MiB, 10GB or 1048576", param, ctx)
-        return int(match.group(1)) * _SIZE_UNITS[match.group(2)]
+        size_bytes = int(match.group(1)) * _SIZE_UNITS[match.group(2)]
+        if not 0 < size_bytes <= MAX_SIZE_BYTES:
+            self.fail(f"{value!r} is not above 0 and at most 1024 PiB", param, ctx)
+        return size_bytes
 
 
 class _Address(click.ParamType[Any]):
