@@ -27,6 +27,9 @@ from ingest.config import IngestConfig
 from ingest.errors import QueueFull
 from ingest.metrics import IngestMetrics
 
+_MOST_WANTED = 8
+"""That many waiting items wake the ingest thread, however many more it expects."""
+
 
 class HasSamples(Protocol):
     """What an item's outcome must tell."""
@@ -69,6 +72,9 @@ class GroupCommitter(Generic[Outcome]):
         self._open = 0  # items that were offered and not answered yet
         self._senders = 1
         self._waiters_for_room = 0
+        # What the ingest thread sleeps for: that many waiting items, and whether a group that lands matters too.
+        self._wanted = 1
+        self._awaits_log = False
         self._acknowledged: deque[Group] = deque()
         self._in_flight = 0
         self._closing = False
@@ -103,7 +109,8 @@ class GroupCommitter(Generic[Outcome]):
             self._waiting.append(_Item(take, size_bytes, future))
             self._waiting_bytes += size_bytes
             self._open += 1
-            self._changed.notify_all()
+            if len(self._waiting) >= self._wanted:
+                self._changed.notify_all()
         return future
 
     def close(self, timeout_s: float) -> bool:
@@ -185,7 +192,12 @@ class GroupCommitter(Generic[Outcome]):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 and not blocked:
                     return None
+                # Waking up for each item would cost more than to take the rest in one go.
+                is_small = self._batcher.n_samples < self._config.small_group_samples
+                self._wanted = max(1, min(self._senders - n_taken, _MOST_WANTED)) if is_small else 1
+                self._awaits_log = True
                 self._changed.wait(None if blocked else remaining)
+                self._wanted, self._awaits_log = 1, False
             item = self._waiting.popleft()
             self._waiting_bytes -= item.size_bytes
             if self._waiters_for_room:
@@ -200,7 +212,9 @@ class GroupCommitter(Generic[Outcome]):
 
     def _send(self, taken: list[tuple[Future[Outcome], Outcome]]) -> None:
         with self._changed:
+            self._awaits_log = True
             self._changed.wait_for(lambda: self._in_flight < self._config.max_groups_in_flight)
+            self._awaits_log = False
             self._in_flight += 1
             self._senders = self._open
         self._settle_acknowledged()
@@ -232,7 +246,8 @@ class GroupCommitter(Generic[Outcome]):
                 self._acknowledged.append(group)
             self._in_flight -= 1
             self._open -= n_items
-            self._changed.notify_all()
+            if self._awaits_log or self._closing:
+                self._changed.notify_all()
 
     def _closed(self, n_items: int) -> None:
         with self._changed:
