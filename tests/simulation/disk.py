@@ -36,21 +36,25 @@ class Process(Protocol):
     def reach(self, point: str) -> None:
         """Raises Crash if the process is killed here."""
 
-    def opened(self, disk: MemoryDisk) -> None:
-        """Called when a disk is opened."""
+    def opened(self, disk: SimDisk, before: SimDisk | None) -> None:
+        """Called when a disk is opened; `before` is the handle that it had last."""
 
     def interleave(self) -> None:
         """Do what another thread of the process might do now."""
 
 
 class SimDisk:
-    """A handle of one process on a disk; the disk itself outlives it."""
+    """A handle of one process on a disk; the disk itself outlives it.
+
+    delivered: offsets of the records of which its views are made, ascending, of each partition.
+    """
 
     def __init__(self, disk: MemoryDisk, process: Process, rng: random.Random) -> None:
         self.disk = disk
         self._process = process
         self._rng = rng
         self.closed = False
+        self.delivered: list[list[int]] = []
 
     def get(self, key: bytes) -> bytes | None:
         return self.get_many([key])[0]
@@ -113,6 +117,7 @@ class Folders:
         self._rng = rng
         self.active: Process | None = None
         self._disks: list[MemoryDisk] = []
+        self._handles: dict[int, SimDisk] = {}
 
     def open(self, folder: Path) -> SimDisk:
         """The disk in a folder; a new one if there is none."""
@@ -125,8 +130,10 @@ class Folders:
             number = len(self._disks)
             (folder / _NUMBER).write_text(str(number))
             self._disks.append(MemoryDisk())
-        process.opened(self._disks[number])
-        return SimDisk(self._disks[number], process, self._rng)
+        handle = SimDisk(self._disks[number], process, self._rng)
+        process.opened(handle, self._handles.get(number))
+        self._handles[number] = handle
+        return handle
 
     def number(self, folder: Path) -> int | None:
         """Which disk is in a folder."""

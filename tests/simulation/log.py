@@ -92,17 +92,22 @@ class LogClient:
 
     reach: called with the name of each point at which the process may be killed.
     archive: read as if retention had never cut anything off.
+    delivered: gives, for each partition, the offsets of what the reader's views were given, ascending; kept here.
     """
 
     def __init__(
-        self, log: SimLog, *, reach: Callable[[str], None] = lambda point: None, archive: bool = False
+        self,
+        log: SimLog,
+        *,
+        reach: Callable[[str], None] = lambda point: None,
+        archive: bool = False,
+        delivered: Callable[[], list[list[int]]] = list,
     ) -> None:
         self.log = log
         self.reach = reach
         self._archive = archive
         self._held: deque[_Held] = deque()
-        self.delivered: list[list[int]] = [[] for _ in log.partitions]
-        """Offsets that readers got since they were last at a lower one, ascending, of each partition."""
+        self._delivered = delivered
 
     @property
     def partitions(self) -> int:
@@ -165,7 +170,7 @@ class LogClient:
     def reader(self, positions: Mapping[int, int]) -> SimReader:
         check_positions(positions, self.partitions)
         for partition, position in positions.items():
-            offsets = self.delivered[partition]
+            offsets = self._delivered()[partition]
             del offsets[bisect.bisect_left(offsets, position) :]
         return SimReader(self, dict(positions))
 
@@ -180,7 +185,7 @@ class LogClient:
         """The next records of a partition from a position, and the position after them."""
         log = self.log.partitions[partition]
         start = 0 if self._archive else log.start
-        known = self.delivered[partition]
+        known = self._delivered()[partition]
         first = bisect.bisect_left(log.offsets, max(position, start))
         last = min(first + limit, len(log.offsets))
         if first == last:

@@ -16,7 +16,6 @@ from storage_node.config import NodeConfig
 from storage_node.errors import DiskError
 from storage_node.replay import replay
 from storage_node.service import REOPEN_AFTER, StorageNode
-from tests.memory_disk import MemoryDisk
 from tests.simulation.disk import Crash, Folders, SimDisk
 from tests.simulation.log import LogClient, SimLog
 
@@ -76,7 +75,8 @@ class SimNode:
         self.meanwhile: Callable[[], None] = lambda: None
         self._log = log
         self._archive = archive
-        self._client = LogClient(log, reach=self.reach, archive=archive)
+        self._client = LogClient(log, reach=self.reach, archive=archive, delivered=self._delivered)
+        self._opened: SimDisk | None = None
         self._folders = folders
         self._config = config
         self._rng = rng
@@ -99,11 +99,25 @@ class SimNode:
             self.crashes[where] += 1
             raise Crash(where)
 
-    def opened(self, disk: MemoryDisk) -> None:
+    def opened(self, disk: SimDisk, before: SimDisk | None) -> None:
         """Views begin at what their disk has: later records, of an earlier life, are no part of their history."""
-        for partition, offsets in enumerate(self._client.delivered):
-            meta = json.loads(disk.get(keys.partition_meta(partition)) or b"{}")
-            del offsets[bisect.bisect_left(offsets, meta.get("next_offset", 0)) :]
+        for partition in range(len(self._log.partitions)):
+            meta = json.loads(disk.disk.get(keys.partition_meta(partition)) or b"{}")
+            offsets = before.delivered[partition] if before is not None else []
+            disk.delivered.append(offsets[: bisect.bisect_left(offsets, meta.get("next_offset", 0))])
+        self._opened = disk
+
+    def _delivered(self) -> list[list[int]]:
+        """History of the views at work: those of the node, or those that a replay has opened last."""
+        if self.node is not None and self.node._views is not None:
+            return self._disk_of(self.node).delivered
+        assert self._opened is not None
+        return self._opened.delivered
+
+    def _disk_of(self, node: StorageNode) -> SimDisk:
+        disk = node.views.disk
+        assert isinstance(disk, SimDisk)
+        return disk
 
     def interleave(self) -> None:
         """While a merge or a read waits for the disk and holds no lock, the apply thread goes on."""
@@ -232,15 +246,12 @@ class SimNode:
         """`tabor replay` on the stopped node; may be killed."""
         assert self.node is None
         self.alive = True
-        mine = self._client
-        self._client = client = LogClient(self._log, reach=self.reach, archive=self._archive)
-        client.delivered = [list(offsets) for offsets in mine.delivered]
         before = self._folders.number(self._config.data_dir / "views")
         ends = [log.high_watermark for log in self._log.partitions]
         cut = any(log.start for log in self._log.partitions) and not self._archive
         with self._doing("replay"):
             try:
-                for replayed in replay(client, self._config, force=force):
+                for replayed in replay(self._client, self._config, force=force):
                     same = replayed.digest_before in (None, replayed.digest_after)
                     assert same or cut, f"the replay of partition {replayed.partition} has another digest"
                 self._note(f"{self.name} is rebuilt")
@@ -250,9 +261,7 @@ class SimNode:
                 self._note(f"{self.name} is not rebuilt: {error}")
         self.alive = False
         found = self._views_found()
-        if found == before:
-            self._client = mine
-        else:
+        if found != before:
             # What takes the place of the old views is complete. Views that cannot be read are removed at once.
             self._durable = ends if found is not None else [0] * len(ends)
 
@@ -266,7 +275,7 @@ class SimNode:
 
     def history(self, partition: int, next_offset: int) -> list[int]:
         """Offsets of the records that its views must be made of, below `next_offset`."""
-        delivered = self._client.delivered[partition]
+        delivered = self._delivered()[partition]
         return delivered[: bisect.bisect_left(delivered, next_offset)]
 
     @property
@@ -274,9 +283,7 @@ class SimNode:
         """Whether its views are open; they are not after an attempt to open them anew has failed."""
         if self.node is None or self.node._views is None:
             return False
-        disk = self.node.views.disk
-        assert isinstance(disk, SimDisk)
-        return not disk.closed
+        return not self._disk_of(self.node).closed
 
     @property
     def patience(self) -> int:
