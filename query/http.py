@@ -172,6 +172,9 @@ async def _answer(handler: Handler, request: Request) -> Response:
         response = _error(503, "unavailable", str(error))
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         return response
+    except asyncio.CancelledError:
+        # The server stops, and has waited for the query for as long as it may.
+        return _error(503, "unavailable", "the server is stopping")
     except Exception:
         _log.exception("query_failed", path=request.url.path)
         return _error(500, "internal", "internal error; the server's log has the details")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,8 @@ from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
 
 T = TypeVar("T")
 
+CLOSE_S = 1.5
+"""How long queries under way may take to notice that the server stops."""
 _WAITING_PER_RUNNING = 10
 
 
@@ -34,18 +37,25 @@ class QueryService:
     def __init__(self, store: SeriesStore, config: QueryConfig) -> None:
         self.config = config
         self._store = store
+        self._stopping = threading.Event()
         self._engine = Engine(
             store,
             EngineConfig(
                 lookback_ms=config.lookback_ms, max_samples=config.max_samples, timeout_s=config.timeout_s
             ),
+            self._stopping,
         )
         self._threads = ThreadPoolExecutor(config.max_concurrency, thread_name_prefix="query")
         self._slots = BoundedSemaphore(config.max_concurrency * (1 + _WAITING_PER_RUNNING))
 
-    def close(self) -> None:
-        """Wait for running queries; waiting ones are dropped."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Stop running queries and drop waiting ones; one in the midst of a kernel is left to itself in the end."""
+        self._stopping.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + timeout_s
+        for _ in range(self.config.max_concurrency * (1 + _WAITING_PER_RUNNING)):
+            if not self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                return
 
     def instant(
         self, query: str, time_ms: int, *, lookback_ms: int | None, timeout_s: float | None, consistency: str

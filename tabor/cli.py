@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +42,15 @@ def main() -> None:
         # The reader of our output has gone, as in `tabor log inspect … | head`.
         sys.stderr.close()
         sys.exit(141)
+    _leave_threads_behind()
+
+
+def _leave_threads_behind() -> None:
+    """End now if a thread is still busy: a query in the midst of a kernel, for all that lasts has been closed."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:

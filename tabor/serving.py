@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
@@ -18,9 +19,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
+from tabor.progress import say
 from tabor.values import Address
 
-GRACE_S = 6
+GRACE_S = 4
 """How long requests under way may take after SIGTERM; what follows has to fit into ten seconds too."""
 MAX_CONNECTIONS = 4096
 _BACKLOG = 1024
@@ -107,7 +109,8 @@ class _Server(uvicorn.Server):
 async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]:
     """Serve while the body runs; gives an event that is set when a signal asks to stop.
 
-    On leaving, the socket is closed, and requests under way have GRACE_S to end.
+    On leaving, the socket is closed, and requests under way have GRACE_S to end. A second signal ends the process
+    at once, which loses nothing that was acknowledged.
     """
     config = uvicorn.Config(
         app,
@@ -127,8 +130,15 @@ async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]
     server = _Server(config)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def signalled(number: int) -> None:
+        if stop.is_set():
+            say("stopped at once")
+            os._exit(128 + number)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, signalled, number)
     task = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         while not server.started and not task.done():

@@ -75,11 +75,15 @@ class WrongRange(CallerError):
 
 
 class Engine:
-    """Evaluates queries against a store. Any number of threads may use it at once."""
+    """Evaluates queries against a store. Any number of threads may use it at once.
 
-    def __init__(self, store: SeriesStore, config: EngineConfig) -> None:
+    stopping: set when all queries are to end; each stops at its next portion of work.
+    """
+
+    def __init__(self, store: SeriesStore, config: EngineConfig, stopping: threading.Event | None = None) -> None:
         self._store = store
         self._config = config
+        self._stopping = stopping
 
     def instant(
         self,
@@ -138,7 +142,7 @@ class Engine:
         config = self._config
         lookback_ms = lookback_ms or config.lookback_ms
         deadline_s = time.monotonic() + min(timeout_s or config.timeout_s, config.timeout_s)
-        budget = Budget(config.max_samples, deadline_s, cancelled)
+        budget = Budget(config.max_samples, deadline_s, cancelled or self._stopping)
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         sources = Sources(self._store, budget, lookback_ms, config.default_subquery_step_ms)
