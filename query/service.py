@@ -49,7 +49,7 @@ class QueryService:
         self._slots = BoundedSemaphore(config.max_concurrency * (1 + _WAITING_PER_RUNNING))
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Stop running queries and drop waiting ones; one in the midst of a kernel is left to itself in the end."""
+        """Stop running queries and drop waiting ones; one in the midst of a kernel is left to itself at last."""
         self._stopping.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         deadline = time.monotonic() + timeout_s
