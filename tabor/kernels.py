@@ -6,11 +6,13 @@ import importlib
 import multiprocessing
 import os
 import pkgutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 
 import common.kernels
+from common.errors import StartupError
 from common.kernels import jit
 from tabor.progress import Bar, say
 
@@ -44,13 +46,36 @@ def compile_all(report: Callable[[int, int], None]) -> float:
 
 
 def ensure() -> None:
-    """Compile what is missing, telling the user; at once if nothing is."""
+    """Compile what is missing, telling the user; at once if nothing is.
+
+    Raises:
+        StartupError: the folder for compiled kernels cannot be written.
+    """
+    if jit.disabled():
+        return
+    _check_cache_folder()
     if compiled():
         return
     say("compiling the kernels for this machine, once; takes up to a minute")
     with Bar("compiling kernels") as bar:
         seconds = compile_all(bar.update)
     say(f"compiled in {seconds:.0f} s, kept in {jit.cache_folder()}")
+
+
+def _check_cache_folder() -> None:
+    try:
+        folder = jit.cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        # numba wants to write there even if nothing is missing.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
+        reason = error.strerror if isinstance(error, OSError) else "this user has no home folder"
+        where = f" {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        raise StartupError(
+            f"the compiled kernels cannot be kept{where and ' in'}{where}: {reason}; "
+            "set TABOR_KERNEL_CACHE to a folder that this user can write"
+        ) from None
 
 
 def preload_in_background() -> None:
@@ -65,3 +90,7 @@ def preload_in_background() -> None:
 
 def _compile(index: int) -> None:
     import_all()[index].compile()
+
+
+if __name__ == "__main__":
+    ensure()

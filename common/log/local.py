@@ -152,7 +152,11 @@ class LocalLog:
             self._arrived.notify_all()
         if not already:
             with self._handle:
-                self._disk.close()
+                try:
+                    self._disk.close()
+                except DiskError as error:
+                    # What was acknowledged had been synced before; only what closing tidies up is left undone.
+                    _log.error("log_close_failed", error=str(error))
 
     # The commit thread.
 

@@ -301,4 +301,8 @@ class LogDisk:
                 )
 
     def close(self) -> None:
-        self._db.close()
+        """Raises DiskError: RocksDB could not write what it wanted to; the folder is released all the same."""
+        try:
+            self._db.close()
+        except Exception as error:
+            raise DiskError(str(error)) from None

@@ -89,6 +89,22 @@ def test_an_unreachable_broker_is_said_with_its_address(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}" in last_line(result)
 
 
+def test_a_kernel_cache_that_cannot_be_written_is_said_with_what_to_set(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = str(tmp_path / "file" / "cache")
+    result = tabor(
+        "run",
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--listen",
+        f"127.0.0.1:{free_port()}",
+        env={"TABOR_KERNEL_CACHE": cache},
+    )
+    assert result.returncode == 1
+    assert cache in last_line(result)
+    assert "TABOR_KERNEL_CACHE" in last_line(result)
+
+
 def test_a_log_that_is_neither_local_nor_kafka_is_refused_without_showing_its_password(tmp_path: Path) -> None:
     url = "redis://localhost:1/x?sasl.password=hunter2"
     result = tabor("run", "--data-dir", str(tmp_path / "data"), "--log", url)

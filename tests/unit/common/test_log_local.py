@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -293,3 +294,13 @@ def test_a_log_that_failed_says_why_and_is_well_again_without_being_written_to(
     wait_for(lambda: log.failure() is None, "recovery")
     assert append(log, 0, b"y") == [0]
     log.close()
+
+
+def test_closing_a_log_whose_folder_has_gone_raises_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = LocalLog(tmp_path / "log", 1)
+    append(log, 0, b"x")
+    shutil.rmtree(tmp_path / "log")
+    log.close()
+    assert "log_close_failed" in "".join(capsys.readouterr())
