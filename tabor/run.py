@@ -55,9 +55,9 @@ def run_all(
         folder = stack.enter_context(DataFolder(data_dir))
         sock = stack.enter_context(listen(address))
         address = bound_to(address, sock)
-        kernels.ensure()
         opened = log.open(folder.path)
         stack.callback(opened.close)
+        kernels.ensure()
         serve(lambda: _serve(address, sock, data_dir, opened, node, ingest, query))
     say("stopped; everything acknowledged is on disk")
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.kafka_broker import Broker, JavaBroker, NoBroker, obtain_broker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """No test pays for the machine's first compilation, which takes most of a minute."""
+    subprocess.run([sys.executable, "-m", "tabor.kernels"], check=True)
 
 
 @pytest.fixture(scope="session")

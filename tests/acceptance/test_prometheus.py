@@ -16,7 +16,9 @@ import pytest
 from tests.processes import Process, free_port, running, tabor_run, wait_for
 
 pytestmark = pytest.mark.acceptance
-SCRAPED_S = 25
+SCRAPED_S = 32
+REACH_S = 12
+"""Further back than any query below looks. What Prometheus scraped before it began to remote-write is not in Tabor."""
 
 
 class Servers(NamedTuple):
@@ -83,14 +85,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
         wait_for(caught_up, "Tabor has what Prometheus scraped", 90)
         # Evaluation times off the samples' own: the two releases differ at the edges of ranges.
-        taken = {
-            round(t * 1000) % 1000
-            for row in tabor.data("/api/v1/query", query="up[1m]", time=target_end)["result"]
-            for t, _ in row["values"]
-        }
+        samples = [
+            [round(t * 1000) for t, _ in row["values"]]
+            for row in tabor.data("/api/v1/query", query="up[5m]", time=target_end)["result"]
+        ]
+        taken = {time_ms % 1000 for times in samples for time_ms in times}
         free = max(range(1000), key=lambda ms: min(min(abs(ms - t), 1000 - abs(ms - t)) for t in taken))
-        first = math.ceil(start + 6) + free / 1000
-        yield Servers(tabor, prometheus, first, first + SCRAPED_S - 8)
+        first = math.ceil(max(times[0] for times in samples) / 1000) + REACH_S + free / 1000
+        yield Servers(tabor, prometheus, first, first + SCRAPED_S - REACH_S - 4)
 
 
 QUERIES = [
