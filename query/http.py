@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import orjson
@@ -25,6 +26,8 @@ from query.promql.errors import ParseError
 from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20
+WHOLE_BYTES = 4 << 20
+"""An answer up to about this size is sent in one piece."""
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
@@ -81,8 +84,9 @@ class _Api:
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
             consistency=self._consistency(p, request),
+            finish=lambda result: _result(result, limit),
         )
-        return _result(await asyncio.wrap_future(future), limit)
+        return await asyncio.wrap_future(future)
 
     async def range(self, p: Parameters, request: Request) -> Response:
         limit = p.limit()
@@ -108,8 +112,9 @@ class _Api:
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
             consistency=self._consistency(p, request),
+            finish=lambda result: _result(result, limit),
         )
-        return _result(await asyncio.wrap_future(future), limit)
+        return await asyncio.wrap_future(future)
 
     async def series(self, p: Parameters, request: Request) -> Response:
         if not p.all("match[]"):
@@ -205,7 +210,14 @@ def _result(result: QueryResult, limit: int) -> Response:
         result = replace(result, value=_first(result.value, limit))
         warnings.append(TRUNCATED)
     chunks: Iterator[bytes] = encode_result(result, extra_warnings=warnings)
-    return StreamingResponse(chunks, media_type="application/json")
+    begin, size = [], 0
+    for chunk in chunks:
+        begin.append(chunk)
+        size += len(chunk)
+        if size > WHOLE_BYTES:
+            # The rest is encoded while this is sent, so that a large answer is never in memory as a whole.
+            return StreamingResponse(chain([b"".join(begin)], chunks), media_type="application/json")
+    return Response(b"".join(begin), media_type="application/json")
 
 
 def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:

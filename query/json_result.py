@@ -60,24 +60,34 @@ def _series(
     *,
     single: bool,
 ) -> Iterator[bytes]:
-    opening, closing = (b',"value":', b"}") if single else (b',"values":[', b"]}")
+    opening, closing = (b'},"value":', b"},") if single else (b'},"values":[', b"]},")
     yield b"["
     row, n_rows = 0, len(labels)
     while row < n_rows:
         last = int(np.searchsorted(offsets, offsets[row] + CHUNK_POINTS, side="right")) - 1
         last = min(max(last, row + 1), n_rows)
         text, ends = _points(offsets[row : last + 1], timestamps, values)
-        parts = []
+        parts: list[bytes] = []
         start = 0
-        for k in range(last - row):
-            end = int(ends[k])
-            separator = b"," if row + k else b""
-            metric = orjson.dumps(labels.labels(row + k))
-            parts.append(separator + b'{"metric":' + metric + opening + text[start:end] + closing)
+        for metric, end in zip(_metrics(labels, row, last), ends.tolist(), strict=True):
+            parts += (b'{"metric":{', metric, opening, text[start:end], closing)
             start = end
-        yield b"".join(parts)
+        yield (b"," if row else b"") + b"".join(parts)[:-1]
         row = last
     yield b"]"
+
+
+def _metrics(labels: LabelTable, first: int, last: int) -> list[bytes]:
+    """The label sets of the rows [first, last), inside of the braces; each text is encoded once."""
+    columns: list[list[bytes]] = []
+    for name, codes in zip(labels.names, labels.codes[:, first:last], strict=True):
+        distinct, which = np.unique(codes, return_inverse=True)
+        key = orjson.dumps(name) + b":"
+        texts = [key + orjson.dumps(labels.pool[code]) + b"," if code else b"" for code in distinct.tolist()]
+        columns.append([texts[i] for i in which.tolist()])
+    if not columns:
+        return [b""] * (last - first)
+    return [b"".join(pieces)[:-1] for pieces in zip(*columns, strict=True)]
 
 
 def _points(

@@ -58,10 +58,19 @@ class QueryService:
                 return
 
     def instant(
-        self, query: str, time_ms: int, *, lookback_ms: int | None, timeout_s: float | None, consistency: str
-    ) -> Future[QueryResult]:
-        def work(left_s: float) -> QueryResult:
-            return self._engine.instant(query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+        self,
+        query: str,
+        time_ms: int,
+        *,
+        lookback_ms: int | None,
+        timeout_s: float | None,
+        consistency: str,
+        finish: Callable[[QueryResult], T],
+    ) -> Future[T]:
+        """What `finish` makes of the result, on the query's thread."""
+
+        def work(left_s: float) -> T:
+            return finish(self._engine.instant(query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s))
 
         return self._run(work, timeout_s, consistency)
 
@@ -75,9 +84,14 @@ class QueryService:
         lookback_ms: int | None,
         timeout_s: float | None,
         consistency: str,
-    ) -> Future[QueryResult]:
-        def work(left_s: float) -> QueryResult:
-            return self._engine.range(query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+        finish: Callable[[QueryResult], T],
+    ) -> Future[T]:
+        """What `finish` makes of the result, on the query's thread."""
+
+        def work(left_s: float) -> T:
+            return finish(
+                self._engine.range(query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+            )
 
         return self._run(work, timeout_s, consistency)
 

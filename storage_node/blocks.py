@@ -100,7 +100,22 @@ def encode_blocks(
     )
 
 
-def _join(blocks: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedBlocks:
+    """Blocks one after another, as kernels take them, for whoever reads them more than once."""
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+
+
+def join_blocks(blocks: Sequence[bytes]) -> JoinedBlocks:
+    """Copy blocks into one array."""
+    return JoinedBlocks(*_join(blocks))
+
+
+def _join(blocks: Sequence[bytes] | JoinedBlocks) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    if isinstance(blocks, JoinedBlocks):
+        return blocks.data, blocks.starts
     starts = np.zeros(len(blocks) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, blocks), np.int64, len(blocks)), out=starts[1:])
     # From a bytearray, as the kernels' arrays are writable ones.
@@ -130,7 +145,7 @@ def block_rows(blocks: Sequence[bytes]) -> BlockRows:
 
 
 def count_samples(
-    blocks: Sequence[bytes],
+    blocks: Sequence[bytes] | JoinedBlocks,
     row_of_sno: NDArray[np.int32],
     min_time: int,
     max_time: int,
@@ -147,7 +162,7 @@ def count_samples(
 
 
 def decode_samples(
-    blocks: Sequence[bytes],
+    blocks: Sequence[bytes] | JoinedBlocks,
     row_of_sno: NDArray[np.int32],
     min_time: int,
     max_time: int,

@@ -22,6 +22,7 @@ from common.kernels import index as kernels
 from common.labels import LabelTable, StringPool
 from common.store import Matcher
 from storage_node import series_blocks
+from storage_node.caches import ByteLru
 from storage_node.columns import Column
 from storage_node.matching import Selector
 from storage_node.postings import IndexDisk, Postings, Put
@@ -30,6 +31,9 @@ from storage_node.series_labels import SeriesLabels, count_labels
 
 LOAD_BLOCKS = 64
 """Blocks that `load` takes at a time."""
+SELECTIONS_BYTES = 1 << 20
+"""What a partition may keep of the series that earlier queries selected."""
+_SELECTION_BYTES = 600
 
 
 class SeriesIndex:
@@ -54,6 +58,9 @@ class SeriesIndex:
         self._labels = SeriesLabels(self._pool)
         self._postings = Postings(self._partition, self._labels, self._disk)
         self._selector = Selector(self._labels, self._postings)
+        self._selections: ByteLru[tuple[Matcher, ...], tuple[tuple[int, int], NDArray[np.uint32]]] = ByteLru(
+            SELECTIONS_BYTES
+        )
         self._n_stored = 0
         # Complete blocks on the disk in which an orphan was adopted.
         self._changed_blocks: set[int] = set()
@@ -178,14 +185,23 @@ class SeriesIndex:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def select(self, matchers: Sequence[Matcher]) -> NDArray[np.uint32]:
-        """Numbers of the series that match all matchers, ascending.
+        """Numbers of the series that match all matchers, ascending; not to be written to.
 
         Raises:
             CallerError: a regular expression is not valid RE2.
         """
         with self._lock:
+            # Series only come on top and orphans are only adopted: where the numbers of both are the same, all is.
+            version = len(self), len(self._orphans)
+            key = tuple(matchers)
+            known = self._selections.get(key)
+            if known is not None and known[0] == version:
+                return known[1]
             every = BitMap(range(len(self)))
-            return self._selector.select(matchers, every - self._orphans if self._orphans else every)
+            snos = self._selector.select(matchers, every - self._orphans if self._orphans else every)
+            snos.flags.writeable = False
+            self._selections.put(key, (version, snos), _SELECTION_BYTES + snos.nbytes)
+            return snos
 
     def table(self, snos: NDArray[np.uint32]) -> LabelTable:
         """Labels of series, with codes of the shared pool."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CorruptError
-from storage_node.blocks import count_samples, decode_samples, finish_rows
+from common.parallel import LEAST_WORK, n_cores, run_all
+from storage_node.blocks import count_samples, decode_samples, finish_rows, join_blocks
 from storage_node.errors import ViewsDamaged
 from storage_node.head import HeadReader, HeadView
 from storage_node.segments import Segments
@@ -51,15 +53,16 @@ class PartitionRead:
         self._row_of_sno: NDArray[np.int32] = np.full(plan.n_series, -1, dtype=np.int32)
         self._row_of_sno[plan.snos] = np.arange(first_row, first_row + len(plan.snos), dtype=np.int32)
         everything = len(plan.snos) == plan.n_series
-        self._blocks = segments.read(
+        blocks = segments.read(
             plan.partition, plan.segments, None if everything else plan.order_keys, plan.min_time, plan.max_time
         )
+        self._blocks = join_blocks(blocks) if blocks else None
         self._head = HeadReader(plan.head, plan.tails, plan.n_series, plan.min_time, plan.max_time)
 
     def count(self, counts: NDArray[np.int64]) -> None:
         """Add an upper bound of each row's samples to counts[first_row:]."""
         plan = self._plan
-        if self._blocks:
+        if self._blocks is not None:
             with _damage(plan.partition):
                 count_samples(self._blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
         rows = slice(self._first_row, self._first_row + len(plan.snos))
@@ -70,7 +73,7 @@ class PartitionRead:
     ) -> None:
         """Write the samples of each row at its cursor, which moves on; to be called once, after `count`."""
         plan = self._plan
-        if self._blocks:
+        if self._blocks is not None:
             with _damage(plan.partition):
                 decode_samples(
                     self._blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
@@ -108,6 +111,12 @@ def fill_rows(
     timestamps = np.empty(int(starts[-1]), dtype=np.int64)
     value_bits = np.empty(int(starts[-1]), dtype=np.uint64)
     cursor = starts[:-1].copy()
-    for read in reads:
-        read.collect(cursor, timestamps, value_bits)
+    n_jobs = max(1, min(n_cores(), len(reads), len(timestamps) // LEAST_WORK + 1))
+
+    def job(first: int) -> None:
+        # Each read has rows of its own.
+        for read in reads[first::n_jobs]:
+            read.collect(cursor, timestamps, value_bits)
+
+    run_all([partial(job, first) for first in range(n_jobs)])
     return finish_rows(starts, cursor, timestamps, value_bits)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
 from storage_node.blocks import EncodedBlocks
+from storage_node.caches import ByteLru
 from storage_node.disk import Batch, Disk
 from storage_node.errors import SegmentGone, ViewsDamaged
 from storage_node.windows import Segment
@@ -20,6 +22,11 @@ from storage_node.windows import Segment
 MAX_DIRECTORIES = 16384
 """Directories that a node keeps in memory; one is some 100 B and 28 B a block."""
 
+BLOCKS_BYTES = 64 << 20
+"""Blocks that a node keeps in memory: those that queries read last."""
+
+_NO_KEY = (1 << 64) - 1
+"""Above every order key, for a series' number is below 2^32 - 1."""
 _N_BLOCKS = struct.Struct("<I")
 
 
@@ -33,6 +40,13 @@ class Directory:
     first_keys: NDArray[np.uint64]
     min_times: NDArray[np.int64]
     max_times: NDArray[np.int64]
+    _edges: NDArray[np.uint64] = field(init=False)
+    _span: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_edges", np.append(self.first_keys, np.uint64(_NO_KEY)))
+        span = int(self.min_times.min(initial=MAX_TIME_MS)), int(self.max_times.max(initial=MIN_TIME_MS))
+        object.__setattr__(self, "_span", span)
 
     def encode(self) -> bytes:
         """`docs/format/rocksdb-keys.md`, 'Segment directory'."""
@@ -51,13 +65,18 @@ class Directory:
 
     def blocks_of(self, order_keys: NDArray[np.uint64] | None, min_time: int, max_time: int) -> NDArray[np.int64]:
         """Numbers of the blocks that may have samples of these rows (ascending keys; None: all) in the range."""
-        wanted = (self.min_times <= max_time) & (self.max_times >= min_time)
+        whole = min_time <= self._span[0] and self._span[1] <= max_time
+        if order_keys is None and whole:
+            return np.arange(len(self.first_keys))
+        wanted: NDArray[np.bool_] = np.ones(1, dtype=np.bool_)
         if order_keys is not None:
             # Block i has the keys from its first one up to the next block's; is any wanted key among them?
-            starts = np.searchsorted(order_keys, self.first_keys)
-            ends = np.append(starts[1:], len(order_keys))
-            wanted &= ends > starts
-        return np.flatnonzero(wanted)
+            bounds = order_keys.searchsorted(self._edges)
+            wanted = bounds[1:] > bounds[:-1]
+        if not whole:
+            wanted = wanted & (self.min_times <= max_time) & (self.max_times >= min_time)
+        found: NDArray[np.int64] = wanted.nonzero()[0]
+        return found
 
 
 class Segments:
@@ -66,6 +85,7 @@ class Segments:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._directories: dict[tuple[int, int], Directory] = {}
+        self._blocks: ByteLru[bytes, bytes] = ByteLru(BLOCKS_BYTES)
         self._lock = threading.Lock()
 
     def put(
@@ -137,8 +157,19 @@ class Segments:
                 names.append(keys.segment_block(partition, window, segment.number, block))
         if not names:
             return []
-        blocks = self._disk.get_many(names)
-        found = [block for block in blocks if block is not None]
-        if len(found) < len(blocks):
+        with self._lock:
+            found = [self._blocks.get(name) for name in names]
+        missing = [i for i, block in enumerate(found) if block is None]
+        if missing:
+            # The number of a segment is never used again, so a block never changes.
+            for i, block in zip(missing, self._disk.get_many([names[i] for i in missing]), strict=True):
+                found[i] = block
+            with self._lock:
+                for i in missing:
+                    block = found[i]
+                    if block is not None:
+                        self._blocks.put(names[i], block, len(block))
+        blocks = [block for block in found if block is not None]
+        if len(blocks) < len(found):
             raise SegmentGone
-        return found
+        return blocks

@@ -8,6 +8,7 @@ import numpy as np
 
 from common.kernels.select import interpolate, look_back
 from common.labels import LabelTable, StringPool
+from common.parallel import in_rows
 from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
 from query.engine.budget import Budget
 from query.engine.frame import Frame, milliseconds, n_steps_inside
@@ -148,18 +149,14 @@ class Sources:
             interpolate(kept.offsets, kept.timestamps, kept.values, columns, self._lookback_ms, values, present)
         else:
             bits = selection.values.view(np.int64)
-            for rows in self._budget.chunks(n_series, len(columns)):
-                offsets = selection.offsets[rows.start : rows.stop + 1]
-                look_back(
-                    offsets,
-                    selection.timestamps,
-                    bits,
-                    columns,
-                    self._lookback_ms,
-                    times,
-                    out[rows],
-                    present[rows],
-                )
+            about = (selection.timestamps, bits, columns, self._lookback_ms, times)
+
+            def run(rows: slice) -> None:
+                for part in self._budget.chunks(rows.stop - rows.start, len(columns)):
+                    first, last = rows.start + part.start, min(rows.start + part.stop, rows.stop)
+                    look_back(selection.offsets[first : last + 1], *about, out[first:last], present[first:last])
+
+            in_rows(n_series, len(selection.timestamps) + out.size, run)
             values = out / 1000.0 if times else out.view(np.float64)
         if len(columns) < n_steps:
             values = np.repeat(values, n_steps, axis=1)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from common.kernels import functions as statistics
 from common.kernels import window
+from common.parallel import in_rows
 from query.engine.functions.gonumbers import format_f, format_g
 from query.engine.functions.registry import (
     Function,
@@ -30,6 +31,15 @@ def _room(samples: RangeVector) -> tuple[NDArray[np.float64], NDArray[np.bool_]]
     return np.empty(shape), np.empty(shape, dtype=np.bool_)
 
 
+def _of(samples: RangeVector, rows: slice) -> NDArray[np.int64]:
+    """The offsets of some rows; they count from the first sample of all."""
+    return samples.offsets[rows.start : rows.stop + 1]
+
+
+def _work(samples: RangeVector) -> int:
+    return len(samples.timestamps) + len(samples.labels) * len(samples.ends)
+
+
 def _nameless(
     samples: RangeVector, values: NDArray[np.float64], present: NDArray[np.bool_], *, keeps_name: bool = False
 ) -> Vector:
@@ -41,14 +51,20 @@ def _difference(op: int, context: Context, args: tuple[Value, ...], call: Call) 
     samples = range_of(args[0])
     values, present = _room(samples)
     range_s = samples.range_ms // 1000 + samples.range_ms % 1000 * 1_000_000 / 1e9
-    columns = (samples.offsets, samples.timestamps, samples.values, samples.ends, samples.range_ms)
+    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
     selector = argument(call, 0)
     extended = selector.selector.extended if isinstance(selector, MatrixSelector) else None
     if extended is None:
-        window.difference_over_windows(op, *columns, range_s, values, present)
+
+        def run(rows: slice) -> None:
+            window.difference_over_windows(op, _of(samples, rows), *about, range_s, values[rows], present[rows])
+
+        in_rows(len(values), _work(samples), run)
     else:
         mode = window.SMOOTHED if extended == "smoothed" else window.ANCHORED
-        window.extended_over_windows(op, mode, *columns, context.lookback_ms, range_s, values, present)
+        window.extended_over_windows(
+            op, mode, samples.offsets, *about, context.lookback_ms, range_s, values, present
+        )
     if op in (window.RATE, window.INCREASE):
         _suspect_gauges(context, samples, present, span_of(call, 0))
     return _nameless(samples, values, present)
@@ -65,16 +81,12 @@ def _suspect_gauges(context: Context, samples: RangeVector, present: NDArray[np.
 def aggregate(op: int, samples: RangeVector) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """One of the statistics of `common.kernels.functions.aggregate_windows` and where there is one."""
     values, present = _room(samples)
-    statistics.aggregate_windows(
-        op,
-        samples.offsets,
-        samples.timestamps,
-        samples.values,
-        samples.ends,
-        samples.range_ms,
-        values,
-        present,
-    )
+    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
+
+    def run(rows: slice) -> None:
+        statistics.aggregate_windows(op, _of(samples, rows), *about, values[rows], present[rows])
+
+    in_rows(len(values), _work(samples), run)
     return values, present
 
 
@@ -86,17 +98,12 @@ def _over_time(op: int, context: Context, args: tuple[Value, ...], call: Call) -
 
 def _ranked(op: int, samples: RangeVector, q: NDArray[np.float64]) -> Vector:
     values, present = _room(samples)
-    statistics.rank_windows(
-        op,
-        q,
-        samples.offsets,
-        samples.timestamps,
-        samples.values,
-        samples.ends,
-        samples.range_ms,
-        values,
-        present,
-    )
+    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
+
+    def run(rows: slice) -> None:
+        statistics.rank_windows(op, q, _of(samples, rows), *about, values[rows], present[rows])
+
+    in_rows(len(values), _work(samples), run)
     return _nameless(samples, values, present)
 
 

@@ -297,15 +297,33 @@ def test_a_posting_is_read_once_and_again_after_it_changed() -> None:
     index = SeriesIndex(3, StringPool(), disk)
     register(index, *({"job": "a", "i": str(i)} for i in range(50)))
     commit(index, disk)
-    for _ in range(3):
-        assert len(index.select([Matcher(EQUAL, "job", "a")])) == 50
+    for other in range(3):
+        assert (
+            len(index.select([Matcher(EQUAL, "job", "a"), Matcher(MatchOp.NOT_EQUAL, "i", f"none-{other}")])) == 50
+        )
     assert disk.reads == 1
     register(index, {"job": "a", "i": "50"})
     assert len(index.select([Matcher(EQUAL, "job", "a")])) == 51
     assert disk.reads == 1
     commit(index, disk)
-    assert len(index.select([Matcher(EQUAL, "job", "a")])) == 51
+    assert len(index.select([Matcher(EQUAL, "job", "a"), Matcher(MatchOp.NOT_EQUAL, "i", "none")])) == 51
     assert disk.reads == 2
+
+
+def test_what_was_selected_is_selected_anew_when_a_series_comes_or_is_adopted() -> None:
+    index = SeriesIndex(3, StringPool(), DictDisk())
+    matchers = [Matcher(EQUAL, "job", "a")]
+    register(index, {"job": "a", "i": "0"})
+    orphan = index.add_orphan()
+    first = index.select(matchers)
+    assert first.tolist() == [0]
+    assert index.select(matchers) is first
+    labels = canonical_labels({"job": "a", "i": "1"})
+    index.adopt(orphan, series_id(labels), labels)
+    assert index.select(matchers).tolist() == [0, orphan]
+    register(index, {"job": "a", "i": "2"})
+    assert index.select(matchers).tolist() == [0, orphan, 2]
+    assert index.select([]).tolist() == [0, 1, 2]
 
 
 def test_damage_on_disk_is_a_typed_error() -> None:
