@@ -16,9 +16,11 @@ import pytest
 from tests.processes import Process, free_port, running, tabor_run, wait_for
 
 pytestmark = pytest.mark.acceptance
-SCRAPED_S = 32
+SCRAPED_S = 36
+SEND_DEADLINE_S = 7
+"""Prometheus' shards hold samples back for up to five seconds, some longer than others."""
 REACH_S = 12
-"""Further back than any query below looks. What Prometheus scraped before it began to remote-write is not in Tabor."""
+"""Further back than any query looks. What Prometheus scraped before it began to remote-write is not in Tabor."""
 
 
 class Servers(NamedTuple):
@@ -92,7 +94,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         taken = {time_ms % 1000 for times in samples for time_ms in times}
         free = max(range(1000), key=lambda ms: min(min(abs(ms - t), 1000 - abs(ms - t)) for t in taken))
         first = math.ceil(max(times[0] for times in samples) / 1000) + REACH_S + free / 1000
-        yield Servers(tabor, prometheus, first, first + SCRAPED_S - REACH_S - 4)
+        yield Servers(tabor, prometheus, first, first + math.floor(target_end - SEND_DEADLINE_S - first))
 
 
 QUERIES = [
