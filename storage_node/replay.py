@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import SegmentGone
 from storage_node.merging import merge, plan_merge
-from storage_node.views import FolderLock, Views, exchange, views_folder
+from storage_node.views import FolderLock, Views, exchange, kept_retention_ms, views_folder
 
 POLL_S = 0.5
 Progress = Callable[[int, int, int], None]
@@ -36,6 +36,7 @@ def replay(
 
     The old views are first brought to the same offsets, so that equal digests mean equal contents. The new ones
     are built in a folder beside and exchanged at the end: a kill at any moment leaves the old ones or the new.
+    A retention that the config does not give is the one that the old views were kept with.
 
     Raises:
         StartupError: a node is running on the folder; or the log no longer begins at its beginning, so that
@@ -55,6 +56,8 @@ def replay(
 
 def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progress) -> list[Replayed]:
     folder = views_folder(config.data_dir)
+    if config.retention_ms is None:
+        config = replace(config, retention_ms=kept_retention_ms(folder))
     before: list[str | None] = [None] * log.partitions
     if folder.exists():
         before = _digests_at(log, ends, folder, config)
@@ -82,7 +85,7 @@ def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig
     try:
         views = Views(folder, log.partitions, config)
     except StartupError:
-        shutil.rmtree(folder)
+        # Views that cannot be read have no digest; they stay until the new ones take their place.
         return [None] * log.partitions
     try:
         _apply(log, ends, views, lambda done, total, samples: None, write=False)

@@ -23,6 +23,8 @@ from storage_node.store import NodeStore
 from storage_node.views import FolderLock, Shard, Views, views_folder
 
 POLL_S = 0.2
+POLL_BYTES = 8 << 20
+"""A few million samples at most, so that the progress of a long replay is seen."""
 GATHER_S = 0.02
 """How long records may gather in the log before they are applied; a read that waits for them cuts that short."""
 GATHERED_BYTES = 256 << 10
@@ -245,7 +247,7 @@ class StorageNode:
             except DiskError:
                 self._apply_unsaved(reader, views)
                 raise
-        records = reader.poll(POLL_S)
+        records = reader.poll(POLL_S, POLL_BYTES)
         now_s = self._clock()
         try:
             views.apply(records, now_s)

@@ -137,20 +137,24 @@ class Views:
 
     def _check_meta(self, folder: Path, n_partitions: int) -> None:
         stored = self.disk.get(keys.NODE_META)
-        wanted = {"format": FORMAT_VERSION, "partitions": n_partitions, "log": self.config.log_identity}
-        if stored is None:
-            batch = Batch()
-            batch.put(keys.NODE_META, json.dumps(wanted).encode())
-            self.disk.write(batch)
-            self.disk.flush()
-            return
-        found = json.loads(stored)
+        wanted = {
+            "format": FORMAT_VERSION,
+            "partitions": n_partitions,
+            "log": self.config.log_identity,
+            "retention_ms": self.config.retention_ms,
+        }
+        found = wanted if stored is None else json.loads(stored)
         for what in ("format", "partitions", "log"):
             if found.get(what) != wanted[what] and not (what == "log" and "" in (wanted[what], found.get(what))):
                 raise StartupError(
                     f"the views in {folder} are of {what} {found.get(what)!r}, not {wanted[what]!r}; "
                     "choose another --data-dir, or rebuild them with `tabor replay`"
                 )
+        if stored is None or found.get("retention_ms") != wanted["retention_ms"]:
+            batch = Batch()
+            batch.put(keys.NODE_META, json.dumps(wanted).encode())
+            self.disk.write(batch)
+            self.disk.flush()
 
     def positions(self) -> dict[int, int]:
         """Next offset of each partition."""
@@ -260,6 +264,22 @@ def views_folder(data_dir: Path) -> Path:
         if leftover.exists():
             shutil.rmtree(leftover)
     return folder
+
+
+def kept_retention_ms(folder: Path) -> int | None:
+    """The retention that the views in a folder were last opened with; None if there is none, or no views."""
+    if not folder.exists():
+        return None
+    try:
+        disk = RocksDisk(folder)
+    except (DiskError, StartupError):
+        return None
+    try:
+        stored = disk.get(keys.NODE_META)
+    finally:
+        disk.close()
+    retention_ms = None if stored is None else json.loads(stored).get("retention_ms")
+    return None if retention_ms is None else int(retention_ms)
 
 
 def exchange(data_dir: Path) -> None:

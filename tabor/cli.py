@@ -89,6 +89,13 @@ retention = option(
     show_default="keep all",
     help="How long samples are kept, by their timestamps; in steps of four hours.",
 )
+kept_retention = option(
+    "--retention",
+    type=DURATION_MS,
+    default=None,
+    show_default="as the views were kept so far",
+    help="How long samples are kept.",
+)
 log_retention = _options(
     option(
         "--log-retention",
@@ -228,7 +235,7 @@ def query(ctx: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
-@_options(config_option, data_dir, log_url, retention)
+@_options(config_option, data_dir, log_url, kept_retention)
 @click.option(
     "--force", is_flag=True, help="Rebuild even if the log has lost its start: what only the views have goes."
 )

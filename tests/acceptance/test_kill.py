@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.requests import compress, encode_labels, encode_sample
 from tests.load import Load, wait_for_acknowledged
 from tests.processes import Process, running, tabor_command, tabor_run
 
@@ -110,3 +113,18 @@ def test_not_ready_is_answered_with_the_progress_of_the_replay(server: Process, 
         assert answer["ready"] is False
         assert {"next_offset", "high_watermark", "samples_per_s", "seconds_left"} <= set(answer)
     assert load.check(server) >= 100_000
+
+
+def test_a_replay_keeps_to_the_retention_of_the_run(tmp_path: Path) -> None:
+    server = tabor_run(tmp_path, "--retention", "1d", "--partitions", "2")
+    with running(server):
+        server.start_and_wait()
+        now_ms = time.time_ns() // 1_000_000
+        for time_ms in (now_ms - 30 * 86_400_000, now_ms):
+            labels = [encode_labels({"__name__": "x", "n": str(n)}) for n in range(20)]
+            assert server.write(compress(label + encode_sample(1.0, time_ms) for label in labels))[0] == 204
+        assert server.data("/api/v1/query", query="sum(count_over_time(x[60d]))")["result"][0]["value"][1] == "20"
+        assert server.stop() == 0
+        command = tabor_command("replay", "--data-dir", str(tmp_path / "data"))
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stdout
