@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cramjam
+
 from bench.loads import Load
 from bench.queries import Query
 from bench.sender import Sent, send
@@ -33,12 +35,16 @@ MakeServer = Callable[[Path], Server]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Seconds of each run of a query, the first one after a start included; and the answer's data."""
+    """Seconds of each run of a query, the first one after a start included; and the answer, compressed."""
 
     query: Query
     seconds: list[float]
     n_bytes: int
-    data: Any
+    packed: bytes
+
+    @property
+    def data(self) -> Any:
+        return json.loads(bytes(cramjam.zstd.decompress(self.packed)))["data"]
 
     @property
     def best_s(self) -> float:
@@ -184,7 +190,7 @@ def _ask(server: Server, query: Query, effort: Effort) -> Answer:
         if response.status != 200:
             raise RuntimeError(f"{server.name} failed {query.text}: {body[:500]!r}")
     connection.close()
-    return Answer(query, seconds, len(body), json.loads(body)["data"])
+    return Answer(query, seconds, len(body), bytes(cramjam.zstd.compress(body, level=1)))
 
 
 def _kill(server: Server, load: Load, effort: Effort, figures: dict[str, float]) -> None:

@@ -154,7 +154,7 @@ _RECORDED = (
         "histogram-by",
         "histogram_quantile(0.9, sum by (le, handler) (rate(prometheus_http_response_size_bytes_bucket[5m])))",
     ),
-    ("topk-names", 'topk(10, count by (__name__) ({__name__=~".+"}))'),
+    ("count-names", 'count by (__name__) ({__name__=~".+"}) > 5'),
     ("subquery", "max_over_time(sum(rate(node_cpu_seconds_total[1m]))[5m:30s])"),
     ("everything", 'count by (job, __name__) ({__name__=~".+_total"} > 0)'),
 )

@@ -39,9 +39,10 @@ def compare(results: Sequence[Measured]) -> list[Asked]:
     asked = []
     for i, answer in enumerate(results[0].answers):
         wrong = {}
+        expected = None if reference is None else reference.answers[i].data
         for one in results:
             if reference is not None and one is not reference:
-                text = difference(reference.answers[i].data, one.answers[i].data)
+                text = difference(expected, one.answers[i].data)
                 if text is not None:
                     wrong[one.server] = text
         asked.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -68,6 +69,10 @@ class QueryResult:
     warnings: list[str] = field(default_factory=list)
     infos: list[str] = field(default_factory=list)
     stats: QueryStats = field(default_factory=QueryStats)
+
+
+_REMEMBERED_LENGTH = 4096
+"""Characters up to which the tree of a query is kept for the next time."""
 
 
 class WrongRange(CallerError):
@@ -156,8 +161,15 @@ class Engine:
         return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
 
 
+@lru_cache(maxsize=1024)
+def _parsed(query: str) -> Expr:
+    """Dashboards ask the same again and again; trees do not change."""
+    return parse(query)
+
+
 def _parse(query: str, start_ms: int, end_ms: int, step_ms: int) -> Expr:
-    expr = resolve(parse(query), start_ms, end_ms, step_ms)
+    tree = _parsed(query) if len(query) <= _REMEMBERED_LENGTH else parse(query)
+    expr = resolve(tree, start_ms, end_ms, step_ms)
     if step_ms:
         bare = expr
         while isinstance(bare, Paren):
