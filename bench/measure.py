@@ -152,13 +152,16 @@ def _send(server: Server, load: Load, effort: Effort) -> Sent:
 def _probe(server: Server, load: Load) -> float:
     """Ask until the newest samples can be seen; returns how many series were."""
     deadline = time.monotonic() + PROBE_LIMIT_S
+    pause_s = 0.01
     while True:
         data = server.query("/api/v1/query", query=load.probe, time=f"{load.probe_ms / 1000:.3f}", nocache="1")
         if data["result"]:
             return float(data["result"][0]["value"][1])
         if time.monotonic() > deadline:
             raise RuntimeError(f"{server.name} shows nothing of what it acknowledged {PROBE_LIMIT_S} s ago")
-        time.sleep(0.02)
+        # Each pause is longer than all before it: what asking costs is the server's CPU too.
+        time.sleep(pause_s)
+        pause_s *= 2
 
 
 def _settle(server: Server, effort: Effort) -> float:
