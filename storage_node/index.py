@@ -32,7 +32,9 @@ from storage_node.series_labels import SeriesLabels, count_labels
 LOAD_BLOCKS = 64
 """Blocks that `load` takes at a time."""
 SELECTIONS_BYTES = 1 << 20
-"""What a partition may keep of the series that earlier queries selected."""
+"""What a partition may keep of the series that earlier queries selected, and as much of their labels."""
+TABLE_SERIES = 4096
+"""Series up to which a table of labels is kept."""
 _SELECTION_BYTES = 600
 
 
@@ -61,6 +63,7 @@ class SeriesIndex:
         self._selections: ByteLru[tuple[Matcher, ...], tuple[tuple[int, int], NDArray[np.uint32]]] = ByteLru(
             SELECTIONS_BYTES
         )
+        self._tables: ByteLru[bytes, LabelTable] = ByteLru(SELECTIONS_BYTES)
         self._n_stored = 0
         # Complete blocks on the disk in which an orphan was adopted.
         self._changed_blocks: set[int] = set()
@@ -136,6 +139,8 @@ class SeriesIndex:
             assert (entered == snos).all(), "an adopted id was known before"
             self._labels.add(entered, rows, label_offsets, label_bytes, counts)
             self._orphans -= BitMap(entered)
+            # A series' labels change in no other way than from none to those.
+            self._tables = ByteLru(SELECTIONS_BYTES)
             self._changed_blocks.update(np.unique(snos[snos < self._n_stored] // BLOCK_SERIES).tolist())
 
     def find(self, series_id: bytes) -> int | None:
@@ -204,9 +209,16 @@ class SeriesIndex:
             return snos
 
     def table(self, snos: NDArray[np.uint32]) -> LabelTable:
-        """Labels of series, with codes of the shared pool."""
+        """Labels of series, with codes of the shared pool; not to be written to."""
         with self._lock:
-            return self._labels.table(_snos(snos))
+            if len(snos) > TABLE_SERIES:
+                return self._labels.table(_snos(snos))
+            key = snos.tobytes()
+            table = self._tables.get(key)
+            if table is None:
+                table = self._labels.table(_snos(snos))
+                self._tables.put(key, table, _SELECTION_BYTES + len(key) + table.codes.nbytes)
+            return table
 
     def label_names(self, snos: NDArray[np.uint32] | None = None) -> set[str]:
         """Names of the labels of these series, or of all."""

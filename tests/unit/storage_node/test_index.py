@@ -318,9 +318,13 @@ def test_what_was_selected_is_selected_anew_when_a_series_comes_or_is_adopted() 
     first = index.select(matchers)
     assert first.tolist() == [0]
     assert index.select(matchers) is first
+    both = np.array([0, orphan], dtype=np.uint32)
+    assert list(index.table(both)) == [{"job": "a", "i": "0"}, {}]
     labels = canonical_labels({"job": "a", "i": "1"})
     index.adopt(orphan, series_id(labels), labels)
     assert index.select(matchers).tolist() == [0, orphan]
+    assert list(index.table(both)) == [{"job": "a", "i": "0"}, {"job": "a", "i": "1"}]
+    assert index.table(both) is index.table(both)
     register(index, {"job": "a", "i": "2"})
     assert index.select(matchers).tolist() == [0, orphan, 2]
     assert index.select([]).tolist() == [0, 1, 2]
