@@ -19,7 +19,7 @@ from bench.loads import Load
 from bench.measure import Effort, Measured, measure
 from bench.servers import SERVERS, available
 
-QUICK_LOADS = ("counters", "active", "devops", "out-of-order")
+QUICK_LOADS = ("counters", "active", "devops")
 QUICK_SCALE = 0.02
 
 
