@@ -15,6 +15,7 @@ from common.errors import TaborError
 from common.log.base import DEFAULT_PARTITIONS
 from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import configure as configure_logging
+from tabor.memory import share_arenas
 from tabor.progress import say
 from tabor.settings import config_option, effective, option
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
@@ -282,6 +283,7 @@ def inspect(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _start(ctx: click.Context) -> None:
+    share_arenas()
     configure_logging()
     say(f"{ctx.command_path}, configuration:")
     for line in effective(ctx):

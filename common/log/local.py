@@ -26,7 +26,7 @@ from common.log.checks import check_positions, check_records
 from common.log.local_disk import DiskError, LogDisk, Mark
 
 DEFAULT_QUEUED_BYTES = 64 << 20
-DEFAULT_TAIL_BYTES = 64 << 20
+DEFAULT_TAIL_BYTES = 16 << 20
 MAX_QUEUED_APPENDS = 8192
 _COMMIT_BYTES = 8 << 20
 _MARK_BYTES = 32 << 20

@@ -28,7 +28,7 @@ from common.log.base import DEFAULT_PARTITIONS, LogRecord
 # Values below this stay next to their keys; larger ones go to blob files, which compactions do not rewrite.
 _MIN_BLOB_BYTES = 512
 _BLOB_FILE_BYTES = 64 << 20
-_MEMTABLE_BYTES = 32 << 20
+_MEMTABLE_BYTES = 16 << 20
 # rocksdict holds the GIL while it writes a batch (2.4 ms/MiB measured); larger commits are written in pieces.
 _WRITE_BATCH_BYTES = 512 << 10
 _PROBE_BYTES = 1 << 20
