@@ -30,7 +30,7 @@ Rows = NDArray[np.int64]
 class Load:
     """A load. n_series counts all series that there ever were; queries_of names the set in `bench.queries`.
 
-    start_ms and end_ms are what queries take as the range of times.
+    start_ms and end_ms are what queries take as the range of times. newest_ms: no sample is later.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Load:
     probe: str
     probe_ms: int
     queries_of: str
+    newest_ms: int
 
     @property
     def n_samples(self) -> int:
@@ -58,7 +59,9 @@ def _recorded(paths: Sequence[Path]) -> Load:
     load = recorded(paths)
     end_ms = load.end_ms // 1000 * 1000 - 1000 + load.free_ms
     start_ms = load.start_ms // 1000 * 1000 + 1000 + load.free_ms
-    return Load("recorded", load.requests, load.n_series, start_ms, end_ms, "count(up)", end_ms, "recorded")
+    return Load(
+        "recorded", load.requests, load.n_series, start_ms, end_ms, "count(up)", end_ms, "recorded", load.end_ms
+    )
 
 
 def app_labels(i: int) -> bytes:
@@ -137,9 +140,8 @@ def _fleet_load(name: str, n_series: int, n_steps: int, queries_of: str) -> Load
 
 def _finish(name: str, requests: list[Request], n_series: int, n_steps: int, queries_of: str = "fleet") -> Load:
     end_ms = START_MS + n_steps * STEP_MS + EDGE_MS
-    return Load(
-        name, requests, n_series, START_MS + EDGE_MS, end_ms, "count(app_metric_060_total)", end_ms, queries_of
-    )
+    probe = "count(app_metric_060_total)"
+    return Load(name, requests, n_series, START_MS + EDGE_MS, end_ms, probe, end_ms, queries_of, end_ms)
 
 
 def counters(scale: float) -> Load:
@@ -242,7 +244,8 @@ def backfill(scale: float) -> Load:
         requests += [template.fill(values[rows], times[rows]) for rows, template in templates]
     end_ms = past_ms + n_steps * STEP_MS + EDGE_MS
     probe = "count(app_metric_060_total)"
-    return Load("back-fill", requests, n_series, past_ms + EDGE_MS, end_ms, probe, end_ms, "fleet")
+    newest_ms = START_MS + 20 * STEP_MS
+    return Load("back-fill", requests, n_series, past_ms + EDGE_MS, end_ms, probe, end_ms, "fleet", newest_ms)
 
 
 CPU_FIELDS = ("user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
@@ -279,7 +282,7 @@ def devops(scale: float) -> Load:
         requests += [template.fill(np.trunc(walk)[rows], times[rows]) for rows, template in templates]
     end_ms = START_MS + (n_steps - 1) * 10_000 + EDGE_MS
     probe = 'count(cpu_usage{field="user"})'
-    return Load("devops", requests, len(labels), START_MS + EDGE_MS, end_ms, probe, end_ms, "devops")
+    return Load("devops", requests, len(labels), START_MS + EDGE_MS, end_ms, probe, end_ms, "devops", end_ms)
 
 
 LOADS: dict[str, Callable[[float], Load]] = {

@@ -123,7 +123,7 @@ def _ingest(server: Server, load: Load, effort: Effort, figures: dict[str, float
     figures["settled_rss_mib"] = server.rss_bytes() / MIB
     figures["settled_rss_bytes_per_series"] = server.rss_bytes() / load.n_series
     figures["rss_growth_bytes_per_series"] = (server.rss_bytes() - rss) / load.n_series
-    server.flush(server, load.end_ms)
+    server.flush(server, load.newest_ms)
     _settle(server, effort)
     usage = server.stop()
     figures["peak_rss_mib"] = usage.peak_bytes / MIB

@@ -139,7 +139,11 @@ _DEVOPS = (
     ("double-groupby-all", "avg by (field, hostname) (avg_over_time(cpu_usage[1h]))"),
     ("high-cpu-1", 'max_over_time(cpu_usage{field="user", hostname="host_1"}[1m]) > 90'),
     ("high-cpu-all", f"max_over_time({_ALL_HOSTS}[1m]) > 90"),
-    ("group-by-orderby-limit", f"topk(5, max_over_time({_ALL_HOSTS}[1m]))"),
+    # The second term decides between equals, of which topk may take any.
+    (
+        "group-by-orderby-limit",
+        f"topk(5, max_over_time({_ALL_HOSTS}[1m]) + avg_over_time({_ALL_HOSTS}[1h]) / 1000)",
+    ),
     ("lastpoint", "cpu_usage"),
 )
 _RECORDED = (

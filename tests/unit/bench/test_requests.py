@@ -44,6 +44,7 @@ def test_a_load_has_each_sample_once_and_the_series_that_it_counts(name: str) ->
     sent = [sample for request in load.requests for sample in samples(request)]
     assert len(sent) == load.n_samples == len({(labels, time) for labels, _, time in sent})
     assert len({labels for labels, *_ in sent}) == load.n_series
+    assert max(time for *_, time in sent) <= load.newest_ms
     assert not any(time % 10 for *_, time in sent), "a query ends at 7 ms, where no sample may lie"
 
 
