@@ -17,6 +17,7 @@ from common.errors import LogUnavailable, StartupError
 from common.log.base import Append, LogRecord
 from common.log.local import LocalLog
 from common.log.local_disk import DiskError
+from tests.disk_usage import disk_usage
 
 DEADLINE_S = 30.0
 HOUR_MS = 3_600_000
@@ -52,10 +53,6 @@ def read_all(log: LocalLog, position: int = 0, partition: int = 0) -> list[LogRe
             break
         out += records
     return out
-
-
-def size_on_disk(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def test_records_older_than_the_retention_go_and_the_start_moves(tmp_path: Path) -> None:
@@ -105,7 +102,7 @@ def test_a_size_limit_removes_the_oldest_and_frees_the_disk(tmp_path: Path) -> N
     assert 30 <= len(kept) <= 41
     log.close()
     # The limit, and what waits in the WAL and in memory that is written at the close.
-    assert size_on_disk(tmp_path) < 40 << 20
+    assert disk_usage(tmp_path) < 40 << 20
     log = LocalLog(tmp_path, 2)
     assert log.bounds(0).start == kept[0].offset
     log.close()

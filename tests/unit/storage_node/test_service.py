@@ -27,6 +27,7 @@ from storage_node.http import router
 from storage_node.metrics import register
 from storage_node.replay import Replayed, replay
 from storage_node.service import StorageNode
+from tests.disk_usage import disk_usage
 from tests.memory_log import MemoryLog
 from tests.unit.storage_node.batches import HOUR_MS, T0, fill, labels_of, make_batch, write
 
@@ -264,8 +265,7 @@ def test_retention_drops_old_windows_and_frees_their_space(nodes: Nodes) -> None
         node.store.wait_caught_up(10)
 
     def disk_bytes() -> int:
-        files = (nodes.folder / "views").glob("*")
-        return sum(path.stat().st_size for path in files if path.suffix in (".sst", ".blob"))
+        return disk_usage(nodes.folder / "views", ".sst", ".blob")
 
     for day in range(4):
         write_at(T0 + day * HOUR_MS)
