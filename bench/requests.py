@@ -16,6 +16,8 @@ import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
+from common.labels import uvarint
+
 _TIME_BYTES = 6
 """Length of a time in ms as a varint, from 2^35 (1971) to 2^42 (2109)."""
 _SAMPLE_BYTES = 2 + 9 + 1 + _TIME_BYTES
@@ -26,15 +28,6 @@ class Request(NamedTuple):
 
     body: bytes
     n_samples: int
-
-
-def uvarint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def field(number: int, data: bytes) -> bytes:

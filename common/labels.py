@@ -25,7 +25,7 @@ def canonical_labels(labels: Labels) -> bytes:
     with an empty value is the same as no label and is left out.
     """
     pairs = sorted((name.encode(), value.encode()) for name, value in labels.items() if value)
-    return b"".join(_uvarint(len(name)) + name + _uvarint(len(value)) + value for name, value in pairs)
+    return b"".join(uvarint(len(name)) + name + uvarint(len(value)) + value for name, value in pairs)
 
 
 def series_id(canonical: bytes) -> bytes:
@@ -54,7 +54,8 @@ def parse_canonical(data: bytes) -> dict[str, str]:
     return out
 
 
-def _uvarint(value: int) -> bytes:
+def uvarint(value: int) -> bytes:
+    """A non-negative integer, seven bits a byte, low bits first (LEB128, as protobuf has it)."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -147,7 +148,7 @@ class StringPool:
         fresh = [text.encode(errors="surrogatepass") for text in self._strings[len(self._bytes) :]]
         if fresh:
             # Each as a label set of its own, `text="text"`.
-            sets = [2 * (_uvarint(len(text)) + text) for text in fresh]
+            sets = [2 * (uvarint(len(text)) + text) for text in fresh]
             offsets = np.cumsum([0, *map(len, sets)], dtype=np.int64)
             data = np.frombuffer(b"".join(sets), dtype=np.uint8)
             self._bytes.add(np.arange(len(sets)), offsets, data, np.ones(len(sets), dtype=np.int64))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.kernels.jit import device, kernel
+from common.kernels.text import compare, is_utf8
 
 NO_SNO = 0xFFFFFFFF
 BAD_LENGTH = 1
@@ -63,51 +64,6 @@ def read_uvarint(data, at, end):
     return -1, at
 
 
-@device
-def is_utf8(data, at, end):
-    """Whether the bytes are UTF-8 by RFC 3629: shortest form, no surrogates, at most U+10FFFF."""
-    while at < end:
-        lead = data[at]
-        at += 1
-        if lead < 0x80:
-            continue
-        low, high = 0x80, 0xBF
-        if 0xC2 <= lead <= 0xDF:
-            more = 1
-        elif 0xE0 <= lead <= 0xEF:
-            more = 2
-            if lead == 0xE0:
-                low = 0xA0
-            elif lead == 0xED:
-                high = 0x9F
-        elif 0xF0 <= lead <= 0xF4:
-            more = 3
-            if lead == 0xF0:
-                low = 0x90
-            elif lead == 0xF4:
-                high = 0x8F
-        else:
-            return False
-        if at + more > end:
-            return False
-        for _ in range(more):
-            if data[at] < low or data[at] > high:
-                return False
-            low, high = 0x80, 0xBF
-            at += 1
-    return True
-
-
-@device
-def ascends(data, start, length, next_start, next_length):
-    """Whether the first run of bytes sorts strictly before the second."""
-    for i in range(min(length, next_length)):
-        a, b = data[start + i], data[next_start + i]
-        if a != b:
-            return a < b
-    return length < next_length
-
-
 @kernel("int64(int64[::1], Array(int64, 1, 'C', True), Array(uint8, 1, 'C', True), int64[::1])")
 def check_labels(rows, offsets, data, counts):
     """Check the canonical label sets of `rows` and count their labels.
@@ -117,15 +73,15 @@ def check_labels(rows, offsets, data, counts):
     """
     for i in range(len(rows)):
         at, end = offsets[rows[i]], offsets[rows[i] + 1]
-        last_start, last_length, count = at, np.int64(-1), 0
+        last_start, last_end, count = at, np.int64(-1), 0
         while at < end:
             length, at = read_uvarint(data, at, end)
             if length <= 0 or at + length > end or count >= MAX_LABELS:
                 return 4 * i + BAD_LENGTH
             start = at
-            if last_length >= 0 and not ascends(data, last_start, last_length, start, length):
+            if last_end >= 0 and compare(data, last_start, last_end, start, start + length) >= 0:
                 return 4 * i + BAD_ORDER
-            last_start, last_length = start, length
+            last_start, last_end = start, start + length
             value_length, at = read_uvarint(data, at + length, end)
             if value_length <= 0 or at + value_length > end:
                 return 4 * i + BAD_LENGTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.kernels.jit import device, kernel
+from common.kernels.text import compare, is_utf8
 
 ID_BYTES = 16
 
@@ -345,54 +346,6 @@ def _get_payload(
 
 
 @device
-def _is_utf8(data, at, end):
-    """Whether data[at:end) is UTF-8 as RFC 3629 has it: no surrogates, no overlong forms, at most U+10FFFF."""
-    while at < end:
-        lead = data[at]
-        at += 1
-        if lead < 0x80:
-            continue
-        low = 0x80
-        high = 0xBF
-        if 0xC2 <= lead <= 0xDF:
-            more = 1
-        elif 0xE0 <= lead <= 0xEF:
-            more = 2
-            if lead == 0xE0:
-                low = 0xA0
-            elif lead == 0xED:
-                high = 0x9F
-        elif 0xF0 <= lead <= 0xF4:
-            more = 3
-            if lead == 0xF0:
-                low = 0x90
-            elif lead == 0xF4:
-                high = 0x8F
-        else:
-            return False
-        if more > end - at:
-            return False
-        for _ in range(more):
-            if data[at] < low or data[at] > high:
-                return False
-            low = 0x80
-            high = 0xBF
-            at += 1
-    return True
-
-
-@device
-def _is_less(data, a, a_end, b, b_end):
-    """Whether data[a:a_end) comes before data[b:b_end) by bytes."""
-    while a < a_end and b < b_end:
-        if data[a] != data[b]:
-            return data[a] < data[b]
-        a += 1
-        b += 1
-    return a == a_end and b < b_end
-
-
-@device
 def _check_label_sets(label_offsets, label_bytes):
     """Whether every label set is canonical: whole texts, names ascending, no empty text, UTF-8.
 
@@ -410,13 +363,13 @@ def _check_label_sets(label_offsets, label_bytes):
                 length, at = _get(label_bytes, at, end)
                 if at < 0 or length == _0 or length > np.uint64(end - at):
                     return BAD_LABEL_SET
-                if not _is_utf8(label_bytes, at, at + np.int64(length)):
+                if not is_utf8(label_bytes, at, at + np.int64(length)):
                     return BAD_UTF8
                 if part == 0:
                     name = at
                     name_end = at + np.int64(length)
                 at += np.int64(length)
-            if before >= 0 and not _is_less(label_bytes, before, before_end, name, name_end):
+            if before >= 0 and compare(label_bytes, before, before_end, name, name_end) >= 0:
                 return BAD_LABEL_SET
     return OK
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from common.kernels.jit import device, kernel
 from common.kernels.series_table import MAX_HASHED_BYTES, find, hash_bytes, word_at
+from common.kernels.text import compare, is_utf8
 
 OK = 0
 # Of the whole request.
@@ -283,56 +284,6 @@ def walk(
 
 
 @device
-def _is_utf8(data, at, end):
-    """Whether [at, end) is UTF-8: shortest forms, no surrogates, nothing above U+10FFFF (RFC 3629, section 4)."""
-    while at < end:
-        lead = np.int64(data[at])
-        at += 1
-        if lead < 0x80:
-            continue
-        if 0xC2 <= lead <= 0xDF:
-            n_more = 1
-        elif 0xE0 <= lead <= 0xEF:
-            n_more = 2
-        elif 0xF0 <= lead <= 0xF4:
-            n_more = 3
-        else:
-            return False
-        if end - at < n_more:
-            return False
-        second = np.int64(data[at])
-        low = 0x80
-        high = 0xBF
-        if lead == 0xE0:
-            low = 0xA0
-        elif lead == 0xED:
-            high = 0x9F
-        elif lead == 0xF0:
-            low = 0x90
-        elif lead == 0xF4:
-            high = 0x8F
-        if second < low or second > high:
-            return False
-        for i in range(1, n_more):
-            if data[at + i] & 0xC0 != 0x80:
-                return False
-        at += n_more
-    return True
-
-
-@device
-def _compare(data, start, end, other_start, other_end):
-    """Order of two byte ranges: negative, 0 or positive."""
-    size = end - start
-    other_size = other_end - other_start
-    for i in range(min(size, other_size)):
-        difference = np.int64(data[start + i]) - np.int64(data[other_start + i])
-        if difference != 0:
-            return difference
-    return size - other_size
-
-
-@device
 def _is_metric_name(data, start, end):
     if end - start != len(_METRIC_NAME):
         return False
@@ -391,7 +342,7 @@ def _check_label(data, name_start, name_end, value_start, value_end, last_start,
     """Whether a label may follow the one whose name is [last_start, last_end)."""
     if name_end == name_start:
         return EMPTY_NAME
-    order = _compare(data, last_start, last_end, name_start, name_end)
+    order = compare(data, last_start, last_end, name_start, name_end)
     if order == 0:
         return DUPLICATE_NAME
     if order > 0:
@@ -400,9 +351,9 @@ def _check_label(data, name_start, name_end, value_start, value_end, last_start,
         return NAME_TOO_LONG
     if value_end - value_start > limits[2]:
         return VALUE_TOO_LONG
-    if not _is_utf8(data, name_start, name_end):
+    if not is_utf8(data, name_start, name_end):
         return NAME_NOT_UTF8
-    if not _is_utf8(data, value_start, value_end):
+    if not is_utf8(data, value_start, value_end):
         return VALUE_NOT_UTF8
     return OK
 
