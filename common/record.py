@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import xxhash
 import zstandard
 from numpy.typing import NDArray
 
+from common.attachments import NO_ATTACHMENTS, Attachments
 from common.errors import CorruptError
 from common.kernels import record as kernels
 
@@ -33,6 +35,7 @@ class RecordBatch:
       refs: uint32 (n_samples,).
       timestamps: int64 (n_samples,), Unix ms.
       values: float64 (n_samples,), bit-exact.
+    attached: rows of other kinds, which come after the samples.
     """
 
     producer_id: int
@@ -44,6 +47,7 @@ class RecordBatch:
     refs: NDArray[np.uint32]
     timestamps: NDArray[np.int64]
     values: NDArray[np.float64]
+    attached: Attachments = NO_ATTACHMENTS
 
 
 HEADER_BYTES = 56
@@ -55,11 +59,12 @@ _VERSION = 1
 _KIND_SAMPLES = 1
 _FLAG_ZSTD = 1
 _FLAG_DOUBLE_DELTA = 2
+_FLAG_ATTACHED = 4
 
 _PREFIX = struct.Struct("<4sBBHQ")
 _PREFIX_SEED = struct.Struct("<Q")
-_BODY = struct.Struct("<QqIIIII4x")
-_HEADER = struct.Struct("<4sBBHQ" + "QqIIIII4x")
+_BODY = struct.Struct("<QqIIIIII")
+_HEADER = struct.Struct("<4sBBHQ" + "QqIIIIII")
 
 _DECODED_TOGETHER_BYTES = 4 << 20
 """Payloads that are decoded in one go, before compression; bounds what many hostile records can allocate."""
@@ -110,13 +115,16 @@ def encode_record(batch: RecordBatch) -> bytes:
         ValueError: columns differ in length, or the payload would exceed MAX_PAYLOAD_BYTES.
     """
     cuts = np.array([[0, len(batch.declared_refs), 0, len(batch.refs)]], dtype=np.int64)
-    return encode_records(batch, cuts)[0]
+    return encode_records(batch, cuts, {0: batch.attached})[0]
 
 
-def encode_records(batch: RecordBatch, cuts: NDArray[np.int64]) -> list[bytes]:
+def encode_records(
+    batch: RecordBatch, cuts: NDArray[np.int64], attached: Mapping[int, Attachments] = MappingProxyType({})
+) -> list[bytes]:
     """Encode parts of a batch as one record each.
 
     cuts: int64 (n_records, 4), of each record the half-open ranges of declarations [0], [1] and samples [2], [3].
+    attached: what goes with a record, by its position; `batch.attached` is not looked at.
 
     Raises:
         ValueError: columns differ in length, or a payload would exceed MAX_PAYLOAD_BYTES.
@@ -159,21 +167,29 @@ def encode_records(batch: RecordBatch, cuts: NDArray[np.int64]) -> list[bytes]:
     payloads = out.data
     records = []
     start = 0
-    for end, row in zip(ends.tolist(), counts.tolist(), strict=True):
+    for i, (end, row) in enumerate(zip(ends.tolist(), counts.tolist(), strict=True)):
         flags = _FLAG_DOUBLE_DELTA if end < 0 else 0
-        records.append(_sealed(batch, row, payloads[start : abs(end)], flags))
+        section = attached[i].encode(batch.created_ms) if len(attached.get(i, ())) else b""
+        records.append(_sealed(batch, row, payloads[start : abs(end)], section, flags))
         start = abs(end)
     return records
 
 
-def _sealed(batch: RecordBatch, counts: list[int], payload: memoryview | bytes, flags: int) -> bytes:
+def _sealed(
+    batch: RecordBatch, counts: list[int], payload: memoryview | bytes, section: bytes, flags: int
+) -> bytes:
     """A record of this payload: compressed if that makes it smaller, with header and checksum."""
+    if section:
+        payload = bytes(payload) + section
+        flags |= _FLAG_ATTACHED
     size = len(payload)
+    if size > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a record of {size} bytes is too large")
     packed = _thread.compressor.compress(payload)
     if len(packed) < size:
         payload = packed
         flags |= _FLAG_ZSTD
-    body = _BODY.pack(batch.producer_id, batch.created_ms, *counts, size, len(payload)) + payload
+    body = _BODY.pack(batch.producer_id, batch.created_ms, *counts, size, len(payload), len(section)) + payload
     prefix = _PREFIX.pack(_MAGIC, _VERSION, _KIND_SAMPLES, flags, 0)
     checksum = xxhash.xxh3_64_intdigest(body, _PREFIX_SEED.unpack_from(prefix)[0])
     return _PREFIX.pack(_MAGIC, _VERSION, _KIND_SAMPLES, flags, checksum) + body
@@ -199,6 +215,7 @@ class DecodedRecords:
     """Records that were decoded together, n of them: their columns one after another.
 
     producer_ids, created_ms, n_declared: of each record. faults: what is wrong with a record, by its position.
+    attached: what goes with a record, by its position, where there is something.
     offsets: int64 (n + 1, 3), where the declarations, samples and label bytes of each record begin.
     """
 
@@ -207,13 +224,17 @@ class DecodedRecords:
     n_declared: list[int]
     offsets: NDArray[np.int64]
     faults: dict[int, str]
+    attached: dict[int, Attachments]
     columns: RecordBatch
 
     def __len__(self) -> int:
         return len(self.producer_ids)
 
     def batch(self, first: int, last: int) -> RecordBatch:
-        """Records [first, last) as if they were one by the first's producer, made when the latest was made."""
+        """Records [first, last) as if they were one by the first's producer, made when the latest was made.
+
+        Only the last of them may have attachments.
+        """
         (declared, start, label), (declared_end, end, label_end) = self.offsets[[first, last]].tolist()
         columns = self.columns
         return RecordBatch(
@@ -226,6 +247,7 @@ class DecodedRecords:
             refs=columns.refs[start:end],
             timestamps=columns.timestamps[start:end],
             values=columns.values[start:end],
+            attached=self.attached.get(last - 1, NO_ATTACHMENTS),
         )
 
 
@@ -238,24 +260,29 @@ def decode_records(values: Sequence[bytes]) -> Iterator[DecodedRecords]:
     payloads: list[memoryview | bytes] = []
     producer_ids: list[int] = []
     faults: dict[int, str] = {}
+    attached: dict[int, Attachments] = {}
     n_bytes = 0
     for data in values:
+        fault, section = None, NO_ATTACHMENTS
         try:
-            producer_id, row, payload = _opened(data)
+            producer_id, row, payload, section = _opened(data)
         except _Corrupt as error:
-            faults[len(rows)] = str(error)
+            fault = str(error)
             producer_id, row, payload = 0, (0, 0, 0, 0, 0, 0), b""
         if rows and n_bytes + len(payload) > _DECODED_TOGETHER_BYTES:
-            corrupt = faults.pop(len(rows), None)
-            yield _decoded(rows, payloads, producer_ids, faults)
+            yield _decoded(rows, payloads, producer_ids, faults, attached)
             rows, payloads, producer_ids, n_bytes = [], [], [], 0
-            faults = {} if corrupt is None else {0: corrupt}
+            faults, attached = {}, {}
+        if fault is not None:
+            faults[len(rows)] = fault
+        if len(section):
+            attached[len(rows)] = section
         rows.append(row)
         payloads.append(payload)
         producer_ids.append(producer_id)
-        n_bytes += len(payload)
+        n_bytes += len(payload) + len(section.data)
     if rows:
-        yield _decoded(rows, payloads, producer_ids, faults)
+        yield _decoded(rows, payloads, producer_ids, faults, attached)
 
 
 def _decoded(
@@ -263,6 +290,7 @@ def _decoded(
     payloads: list[memoryview | bytes],
     producer_ids: list[int],
     faults: dict[int, str],
+    attached: dict[int, Attachments],
 ) -> DecodedRecords:
     """rows: of each record its declarations, samples, label bytes, size, created_ms, 1 for second differences."""
     table = np.array(rows, dtype=np.int64)
@@ -300,7 +328,7 @@ def _decoded(
     for i in np.flatnonzero(statuses).tolist():
         faults[i] = _REASONS[int(statuses[i])]
     return DecodedRecords(
-        producer_ids, [row[4] for row in rows], [row[0] for row in rows], offsets, faults, columns
+        producer_ids, [row[4] for row in rows], [row[0] for row in rows], offsets, faults, attached, columns
     )
 
 
@@ -308,13 +336,16 @@ class _Corrupt(Exception):
     """Why bytes are not a record; becomes a CorruptError with the place."""
 
 
-def _opened(data: bytes) -> tuple[int, tuple[int, int, int, int, int, int], memoryview | bytes]:
-    """Check the header; returns the producer_id, the row that `_decoded` wants, and the payload, decompressed."""
+def _opened(data: bytes) -> tuple[int, tuple[int, int, int, int, int, int], memoryview | bytes, Attachments]:
+    """Check the header; returns the producer_id, the row that `_decoded` wants, and the payload, decompressed.
+
+    Of the payload the attachments are split off.
+    """
     if len(data) < HEADER_BYTES:
         raise _Corrupt(f"{len(data)} bytes are less than a header")
     (
         magic, version, kind, flags, checksum,
-        producer_id, created_ms, n_declared, n_samples, n_label_bytes, size, packed_size,
+        producer_id, created_ms, n_declared, n_samples, n_label_bytes, size, packed_size, attached_size,
     ) = _HEADER.unpack_from(data)  # fmt: skip
     if magic != _MAGIC:
         raise _Corrupt("the record does not begin with 'TABR'")
@@ -325,16 +356,26 @@ def _opened(data: bytes) -> tuple[int, tuple[int, int, int, int, int, int], memo
         raise _Corrupt("the checksum does not match")
     if kind != _KIND_SAMPLES:
         raise _Corrupt(f"unknown kind of record {kind}")
-    if flags & ~(_FLAG_ZSTD | _FLAG_DOUBLE_DELTA):
+    if flags & ~(_FLAG_ZSTD | _FLAG_DOUBLE_DELTA | _FLAG_ATTACHED):
         raise _Corrupt(f"unknown flags {flags:#06x}")
     if packed_size != len(data) - HEADER_BYTES:
         raise _Corrupt(f"the payload has {len(data) - HEADER_BYTES} bytes instead of {packed_size}")
-    least = n_declared * _MIN_DECLARATION_BYTES + n_samples * _MIN_SAMPLE_BYTES + n_label_bytes
+    if not flags & _FLAG_ATTACHED:
+        attached_size = 0
+    least = attached_size + n_declared * _MIN_DECLARATION_BYTES + n_samples * _MIN_SAMPLE_BYTES + n_label_bytes
     if size > MAX_PAYLOAD_BYTES or size < least:
         raise _Corrupt("the payload's size does not fit its counts")
     payload = _unpacked(view[HEADER_BYTES:], size, flags)
     double = int(bool(flags & _FLAG_DOUBLE_DELTA))
-    return producer_id, (n_declared, n_samples, n_label_bytes, size, created_ms, double), payload
+    attached = NO_ATTACHMENTS
+    if flags & _FLAG_ATTACHED:
+        size -= attached_size
+        try:
+            attached = Attachments.decode(payload[size:], created_ms)
+        except ValueError as error:
+            raise _Corrupt(str(error)) from None
+        payload = payload[:size]
+    return producer_id, (n_declared, n_samples, n_label_bytes, size, created_ms, double), payload, attached
 
 
 def _unpacked(payload: memoryview, size: int, flags: int) -> memoryview | bytes:

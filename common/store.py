@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CallerError, RetryableError
+from common.histograms import EncodedHistograms
 from common.labels import LabelTable
 
 MIN_TIME_MS = -(1 << 63)
@@ -45,13 +46,41 @@ class Selection:
     labels: one row a series, in no particular order; every series has at least one sample.
     offsets: int64 (n_series + 1,); samples of series i are at [offsets[i], offsets[i + 1]).
     timestamps: int64 (n_samples,), ms, strictly ascending within a series.
-    values: float64 (n_samples,), bit-exact (stale markers and NaN payloads survive).
+    values: float64 (n_samples,), bit-exact (stale markers and NaN payloads survive); means nothing for histograms.
+    histograms: which of the samples are native histograms; None if none is.
     """
 
     labels: LabelTable
     offsets: NDArray[np.int64]
     timestamps: NDArray[np.int64]
     values: NDArray[np.float64]
+    histograms: EncodedHistograms | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Metadata:
+    """What a sender says of a metric family. type: counter, gauge, histogram, summary, … or unknown."""
+
+    type: str
+    help: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """labels: of the exemplar itself, such as trace_id."""
+
+    labels: dict[str, str]
+    value: float
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesExemplars:
+    """Exemplars of one series, in order of time."""
+
+    labels: dict[str, str]
+    exemplars: list[Exemplar] = field(default_factory=list)
 
 
 class TooManySamples(CallerError):
@@ -98,3 +127,11 @@ class SeriesStore(Protocol):
         self, name: str, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[str]:
         """Values of one label among these series, ascending."""
+
+    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+        """What is known of one metric family or of all, by name, each list ascending and without repetition."""
+
+    def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[SeriesExemplars]:
+        """Exemplars of the series that match any of the sets, in the range; series without any are left out."""

@@ -23,7 +23,7 @@ from common.control.members import LIVE_S, Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
 from common.membership import Membership
-from common.store import Matcher, NotCaughtUp, Selection
+from common.store import Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
 from common.wire.requests import MAX_WAIT_S, PATHS, ReadRequest, encode_request
@@ -140,6 +140,16 @@ class RemoteStore:
         """See `SeriesStore`."""
         asked = ReadRequest("", None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms, label=name)
         return self._read("label_values", asked, answers.read_texts)
+
+    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+        """See `SeriesStore`."""
+        return {}
+
+    def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[SeriesExemplars]:
+        """See `SeriesStore`."""
+        return []
 
     # Choosing nodes.
 

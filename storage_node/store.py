@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.labels import LabelTable
-from common.store import Matcher, NotCaughtUp, Selection, TooManySamples
+from common.store import Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars, TooManySamples
 from storage_node.errors import SegmentGone
 from storage_node.reading import PartitionRead, ReadPlan, fill_rows
 from storage_node.views import Shard, Views
@@ -128,6 +128,16 @@ class NodeStore:
             index = shard.state.index
             values |= index.label_values(name, None if len(snos) == len(index) else snos)
         return sorted(values)
+
+    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+        """See `SeriesStore`."""
+        return {}
+
+    def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[SeriesExemplars]:
+        """See `SeriesStore`."""
+        return []
 
 
 class _Limit:

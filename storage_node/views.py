@@ -57,7 +57,7 @@ class Shard:
 
     def _run_end(self, decoded: DecodedRecords, first: int, last: int) -> int:
         """Where records from `first` on can no longer be applied as if they were one."""
-        if first in decoded.faults:
+        if first in decoded.faults or first in decoded.attached:
             return first + 1
         producer_id = decoded.producer_ids[first]
         until_ms = self.state.calm_until_ms(decoded.created_ms[first])
@@ -65,6 +65,7 @@ class Shard:
         while (
             end < last
             and end not in decoded.faults
+            and end not in decoded.attached
             and not decoded.n_declared[end]
             and decoded.producer_ids[end] == producer_id
             and decoded.created_ms[end] <= until_ms

@@ -8,7 +8,7 @@ import numpy as np
 import re2
 
 from common.labels import Labels, LabelTable, StringPool, canonical_labels
-from common.store import Matcher, MatchOp, Selection, TooManySamples
+from common.store import Matcher, MatchOp, Metadata, Selection, SeriesExemplars, TooManySamples
 
 Samples = Iterable[tuple[int, float]]
 
@@ -75,6 +75,16 @@ class MemoryStore:
     ) -> list[str]:
         found = self.series(matcher_sets, min_time_ms, max_time_ms)
         return sorted({labels[name] for labels in found if name in labels})
+
+    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+        """See `SeriesStore`."""
+        return {}
+
+    def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> list[SeriesExemplars]:
+        """See `SeriesStore`."""
+        return []
 
 
 def matches(matcher: Matcher, labels: Mapping[str, str]) -> bool:

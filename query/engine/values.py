@@ -9,8 +9,21 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from common.histograms import Histograms
 from common.labels import LabelTable, StringPool
 from query.promql.ast import Span
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramCells:
+    """Native histograms among the cells of a Vector or the samples of a RangeVector.
+
+    index: int32, of the shape of the values: the row of `rows` in the cell, -1 where it is a float or absent.
+    rows: may have rows that no cell refers to, and one row may stand in several cells.
+    """
+
+    index: NDArray[np.int32]
+    rows: Histograms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,12 +35,14 @@ class Vector:
     present: bool (n_series, n_steps), C-contiguous.
     drop_name: bool (n_series,); the metric name is to be removed, which is delayed until it matters (aggregation,
         matching, result), so that label functions can still see it.
+    histograms: which of the present cells are histograms; their values mean nothing. None if none is.
     """
 
     labels: LabelTable
     values: NDArray[np.float64]
     present: NDArray[np.bool_]
     drop_name: NDArray[np.bool_]
+    histograms: HistogramCells | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +65,7 @@ class RangeVector:
     ends: int64 (n_steps,), ms; right edge of each step's window, offset and @ applied (then not ascending in time
         with the steps: constant for @).
     drop_name: bool (n_series,), as in Vector.
+    histograms: which of the samples are histograms; their values mean nothing. None if none is.
     """
 
     labels: LabelTable
@@ -59,6 +75,7 @@ class RangeVector:
     ends: NDArray[np.int64]
     range_ms: int
     drop_name: NDArray[np.bool_]
+    histograms: HistogramCells | None = None
 
 
 Value: TypeAlias = "Vector | Scalar | String | RangeVector"
