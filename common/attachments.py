@@ -78,9 +78,17 @@ class Attachments:
             np.frombuffer(bytearray().join(row[3] for row in rows), dtype=np.uint8),
         )
 
-    def encoded_size(self) -> int:
-        """Bytes that `encode` returns."""
-        return _N_ROWS.size + _ROW_BYTES * len(self) + len(self.data)
+    @classmethod
+    def joined(cls, parts: Sequence[Attachments]) -> Attachments:
+        """All rows of all parts, one after another."""
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        return cls(
+            np.concatenate([part.kinds for part in parts]),
+            np.concatenate([part.refs for part in parts]),
+            np.concatenate([part.timestamps for part in parts]),
+            np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(sizes))),
+            np.concatenate([part.data for part in parts]),
+        )
 
     def encode(self, created_ms: int) -> bytes:
         """The section of a record's payload (`docs/format/log-record.md`, 'Attachments')."""

@@ -9,9 +9,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from common.attachments import Attachments
 from common.kernels.series_table import split_by_partition
 from common.log.base import MAX_RECORD_BYTES, Append
 from common.record import RecordBatch, encode_records, max_encoded_bytes
+from ingest.attached import AttachedRows
 from ingest.series import SeriesTable
 
 _FIRST_ROOM = 1 << 16
@@ -33,6 +35,7 @@ class Group:
 
     records: what to append, in order. table: whose slots and refs they speak of.
     declared: int32, slots that these records declare. created_ms: the clock when they were made.
+    metadata: rows of metadata that they have.
     """
 
     records: list[Append]
@@ -40,6 +43,7 @@ class Group:
     declared: NDArray[np.int32]
     created_ms: int
     n_samples: int
+    metadata: list[bytes]
 
 
 class Batcher:
@@ -50,12 +54,15 @@ class Batcher:
       slots: int32 (room,), of `table`. timestamps: int64 (room,), Unix ms.
       values: uint64 (room,), bits of float64.
 
+    Other rows they put into `attached`.
+
     idle_ms: when the table is full, series without samples for that long are forgotten; None to keep all.
     """
 
     def __init__(self, n_partitions: int, max_series: int, redeclare_ms: int, idle_ms: int | None) -> None:
         self.table = SeriesTable(n_partitions, max_series)
         self.n_samples = 0
+        self.attached = AttachedRows(redeclare_ms)
         self._redeclare_ms = redeclare_ms
         self._idle_ms = idle_ms
         self._group_number = 0
@@ -65,6 +72,15 @@ class Batcher:
         self._offsets = np.empty(n_partitions + 1, dtype=np.int64)
         self._declared_offsets = np.empty(n_partitions + 1, dtype=np.int64)
         self._set_room(_FIRST_ROOM)
+
+    def mark(self) -> tuple[int, tuple[int, int, int]]:
+        """How much has been collected, for `cut`; changes with everything that a writer puts in."""
+        return self.n_samples, self.attached.mark()
+
+    def cut(self, mark: tuple[int, tuple[int, int, int]]) -> None:
+        """Forget what was put in after the mark."""
+        self.n_samples, attached = mark
+        self.attached.cut(attached)
 
     def reserve(self, n_more: int) -> None:
         """See to it that `n_more` samples have room behind `n_samples`."""
@@ -91,6 +107,7 @@ class Batcher:
         table = self.table
         n = self.n_samples
         self._group_number += 1
+        now = np.array([self._group_number, now_ms, now_ms + self._redeclare_ms], dtype=np.int64)
         n_declared = split_by_partition(
             self.slots[:n],
             self.timestamps[:n],
@@ -99,7 +116,7 @@ class Batcher:
             table.refs,
             table.due_ms,
             table.seen,
-            np.array([self._group_number, now_ms, now_ms + self._redeclare_ms], dtype=np.int64),
+            now,
             self._refs,
             self._timestamps,
             self._values,
@@ -108,12 +125,19 @@ class Batcher:
             self._declared_offsets,
         )
         declared = self._declared[:n_declared].copy()
-        records = self._records(declared, now_ms)
+        records = self._records(declared, now_ms) if n else []
+        metadata: list[bytes] = []
+        if self.attached.n_rows:
+            metadata = self.attached.metadata()
+            more, also_declared = self._attached_records(now)
+            records += more
+            declared = np.concatenate((declared, also_declared))
+            self.attached.clear()
         self._mark(now_ms)
         self.n_samples = 0
         if len(self.slots) > _KEPT_ROOM:
             self._set_room(_FIRST_ROOM)
-        return Group(records, table, declared, now_ms, n)
+        return Group(records, table, declared, now_ms, n, metadata)
 
     def _records(self, declared: NDArray[np.int32], now_ms: int) -> list[Append]:
         """The columns, sorted by partition, as records; as a rule one for each partition."""
@@ -130,35 +154,70 @@ class Batcher:
             max_encoded_bytes(cuts[:, 3] - cuts[:, 2], cuts[:, 1] - cuts[:, 0], n_label_bytes) > MAX_RECORD_BYTES
         )
         if too_large.any():
-            pieces = [_pieces(cut, sizes) if large else [cut] for cut, large in zip(cuts, too_large, strict=True)]
+            pieces = [
+                _pieces(cut, sizes) if large else [cut]
+                for cut, large in zip(cuts.tolist(), too_large, strict=True)
+            ]
             partitions = np.repeat(partitions, [len(parts) for parts in pieces])
             cuts = np.array([cut for parts in pieces for cut in parts], dtype=np.int64)
-        n = self.n_samples
+        columns = self._columns(declared, label_offsets, now_ms, self.n_samples)
+        return list(map(Append, partitions.tolist(), encode_records(columns, cuts)))
+
+    def _attached_records(self, now: NDArray[np.int64]) -> tuple[list[Append], NDArray[np.int32]]:
+        """Records of the rows besides samples, and the slots that they declare."""
+        split = self.attached.by_partition(self.table, now)
+        sizes = self.table.label_sizes(split.declared)
+        cuts: list[tuple[int, int, int, int]] = []
+        partitions: list[int] = []
+        attached: dict[int, Attachments] = {}
+        for partition, (first, last) in enumerate(pairwise(split.declared_offsets.tolist())):
+            cuts += _pieces((first, last, 0, 0), sizes)
+            for i, piece in enumerate(split.pieces(partition)):
+                if i or last == first:
+                    cuts.append((last, last, 0, 0))
+                attached[len(cuts) - 1] = piece
+            partitions += [partition] * (len(cuts) - len(partitions))
+        label_offsets = np.zeros(len(sizes) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=label_offsets[1:])
+        columns = self._columns(split.declared, label_offsets, int(now[1]), 0)
+        records = encode_records(columns, np.array(cuts, dtype=np.int64), attached)
+        return list(map(Append, partitions, records)), split.declared
+
+    def _columns(
+        self, declared: NDArray[np.int32], label_offsets: NDArray[np.int64], now_ms: int, n_samples: int
+    ) -> RecordBatch:
+        """These declarations and the first samples of the sorted columns."""
         labels = bytearray().join(self.table.label_sets(declared)) if len(declared) else bytearray()
-        columns = RecordBatch(
+        return RecordBatch(
             producer_id=self.table.producer_id,
             created_ms=now_ms,
             declared_refs=self.table.refs[declared],
             declared_ids=self.table.ids[declared],
             label_offsets=label_offsets,
             label_bytes=np.frombuffer(labels, dtype=np.uint8),
-            refs=self._refs[:n],
-            timestamps=self._timestamps[:n],
-            values=self._values[:n].view(np.float64),
+            refs=self._refs[:n_samples],
+            timestamps=self._timestamps[:n_samples],
+            values=self._values[:n_samples].view(np.float64),
         )
-        return list(map(Append, partitions.tolist(), encode_records(columns, cuts)))
 
     def acknowledged(self, group: Group) -> None:
         """The records of a group are in the log: what they declare is declared."""
         group.table.declared(group.declared, group.created_ms, self._redeclare_ms)
+        self.attached.acknowledged(group.metadata, group.created_ms)
 
-    def make_room_for_series(self, now_ms: int) -> None:
-        """Forget idle series if the table is full; called between groups.
+    @property
+    def n_rows(self) -> int:
+        """Samples and other rows that have been collected."""
+        return self.n_samples + self.attached.n_rows
+
+    def begin(self, now_ms: int) -> None:
+        """Begin a group; forgets idle series if the table is full.
 
         What remains has a new producer_id and new refs, and is declared again as its samples come. A tenth of the
         table must be idle, so that a table full of live series is not copied over and over.
         """
-        assert self.n_samples == 0
+        assert self.n_rows == 0
+        self.attached.now_ms = now_ms
         full = self.table.n_slots >= self.table.max_series
         if self._idle_ms is None or not full or abs(now_ms - self._looked_ms) < _MARK_EVERY_MS:
             return
@@ -181,9 +240,9 @@ class Batcher:
                 self._marks.popleft()
 
 
-def _pieces(cut: NDArray[np.int64], label_sizes: NDArray[np.int32]) -> list[tuple[int, int, int, int]]:
+def _pieces(cut: tuple[int, int, int, int], label_sizes: NDArray[np.int32]) -> list[tuple[int, int, int, int]]:
     """One partition's cut in as many as it takes: declarations first, then samples."""
-    first, last, start, end = cut.tolist()
+    first, last, start, end = cut
     each = label_sizes[first:last] + (max_encoded_bytes(0, 1, 0) - max_encoded_bytes(0, 0, 0))
     # Half a record a piece: a label set that crosses the line still fits.
     halves = np.cumsum(each, dtype=np.int64) // (MAX_RECORD_BYTES // 2)

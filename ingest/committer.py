@@ -155,25 +155,25 @@ class GroupCommitter(Generic[Outcome]):
     def _commit_group(self) -> None:
         taken: list[tuple[Future[Outcome], Outcome]] = []
         deadline = time.monotonic() + self._config.linger_s
-        self._batcher.make_room_for_series(self._clock())
+        self._batcher.begin(self._clock())
         decode_s = 0.0
-        while self._batcher.n_samples < self._config.max_group_samples:
+        while self._batcher.n_rows < self._config.max_group_samples:
             item = self._next_item(deadline, len(taken))
             if item is None:
                 break
-            before = self._batcher.n_samples
+            before = self._batcher.mark()
             started = time.perf_counter()
             try:
                 outcome = item.take(self._batcher)
             except Exception as error:
                 # The sender's fault or ours: this item gets it, the others go on.
-                self._batcher.n_samples = before
+                self._batcher.cut(before)
                 self._closed(1)
                 item.future.set_exception(error)
                 continue
             finally:
                 decode_s += time.perf_counter() - started
-            if self._batcher.n_samples == before:
+            if self._batcher.mark() == before:
                 self._closed(1)
                 item.future.set_result(outcome)
             else:
@@ -193,7 +193,7 @@ class GroupCommitter(Generic[Outcome]):
                 if remaining <= 0 and not blocked:
                     return None
                 # Waking up for each item would cost more than to take the rest in one go.
-                is_small = self._batcher.n_samples < self._config.small_group_samples
+                is_small = self._batcher.n_rows < self._config.small_group_samples
                 self._wanted = max(1, min(self._senders - n_taken, _MOST_WANTED)) if is_small else 1
                 self._awaits_log = True
                 self._changed.wait(None if blocked else remaining)
@@ -208,7 +208,7 @@ class GroupCommitter(Generic[Outcome]):
         """Whether more items would make the group cheaper and are likely to come."""
         if self._in_flight:
             return True
-        return n_taken < self._senders and self._batcher.n_samples < self._config.small_group_samples
+        return n_taken < self._senders and self._batcher.n_rows < self._config.small_group_samples
 
     def _send(self, taken: list[tuple[Future[Outcome], Outcome]]) -> None:
         with self._changed:
@@ -224,7 +224,7 @@ class GroupCommitter(Generic[Outcome]):
             sealed = time.perf_counter()
             future = self._log.append(group.records)
         except Exception as error:
-            self._batcher.n_samples = 0
+            self._batcher.cut((0, (0, 0, 0)))
             self._landed(None, len(taken))
             self._answer(taken, error)
             return
@@ -242,7 +242,7 @@ class GroupCommitter(Generic[Outcome]):
 
     def _landed(self, group: Group | None, n_items: int) -> None:
         with self._changed:
-            if group is not None and len(group.declared):
+            if group is not None and (len(group.declared) or group.metadata):
                 self._acknowledged.append(group)
             self._in_flight -= 1
             self._open -= n_items

@@ -74,7 +74,13 @@ class Fault(Enum):
     DUPLICATE_NAME = "duplicate_label_name"
     UNSORTED = "unsorted_labels"
     NOT_UTF8 = "invalid_utf8"
-    HISTOGRAM = "native_histogram"
+    HISTOGRAM_SCHEMA = "histogram_schema"
+    HISTOGRAM_SPANS = "histogram_spans"
+    HISTOGRAM_BUCKETS = "histogram_buckets"
+    HISTOGRAM_NEGATIVE = "histogram_negative_count"
+    HISTOGRAM_COUNT = "histogram_count"
+    HISTOGRAM_BOUNDS = "histogram_bounds"
+    HISTOGRAM_TOO_LARGE = "histogram_too_large"
     TOO_MANY_LABELS = "too_many_labels"
     NAME_TOO_LONG = "label_name_too_long"
     VALUE_TOO_LONG = "label_value_too_long"
@@ -86,7 +92,7 @@ class Fault(Enum):
         """HTTP status: 429 may succeed later, 422 breaks a limit, 400 is not valid."""
         if self is Fault.ACTIVE_SERIES:
             return 429
-        return 422 if self.value.startswith("too_many") or self.value.endswith("too_long") else 400
+        return 422 if self.value.startswith("too_many") or self.value.endswith(("too_long", "too_large")) else 400
 
 
 @dataclass(frozen=True, slots=True)

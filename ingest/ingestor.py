@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeAlias
 
+from common.attachments import Kind
 from common.log.base import Log
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
@@ -70,14 +71,34 @@ class Ingestor:
             NotAccepting: the gate is closed. QueueFull: too much waits. LogUnavailable: the ingestor is closed.
         The future raises BadRequest or BodyTooLarge (nothing stored), or LogUnavailable (perhaps stored).
         """
+        return self._submit(body, self._reader.take)
+
+    def submit_message(self, message: bytes) -> Future[WriteOutcome]:
+        """Like `submit`, with a prometheus.WriteRequest that is not compressed."""
+        return self._submit(message, self._reader.take_message)
+
+    def submit_tombstone(self, data: bytes) -> Future[WriteOutcome]:
+        """Queue a tombstone (`docs/format/log-record.md`) for every partition; errors as those of `submit`."""
+
+        def take(_: bytes, batcher: Batcher) -> Taken:
+            for partition in range(batcher.table.n_partitions):
+                batcher.attached.add_to_partition(partition, Kind.TOMBSTONE, data)
+            return Taken(0)
+
+        return self._submit(data, take)
+
+    def _submit(self, body: bytes, read: Callable[[bytes, Batcher], Taken]) -> Future[WriteOutcome]:
         self.check_open()
         self.metrics.received_bytes.inc(len(body))
 
         def take(batcher: Batcher) -> Taken:
-            taken = self._reader.take(body, batcher)
+            taken = read(body, batcher)
             self.metrics.series_created.inc(taken.n_created)
             for fault, n_series in taken.faults:
                 self.metrics.series_refused.labels(fault.value).inc(n_series)
+            if taken.n_exemplars or taken.n_dropped_exemplars:
+                self.metrics.exemplars.labels("stored").inc(taken.n_exemplars)
+                self.metrics.exemplars.labels("dropped").inc(taken.n_dropped_exemplars)
             return taken
 
         return self._committer.offer(take, len(body))

@@ -18,6 +18,9 @@ class IngestMetrics:
             "tabor_ingest_received_bytes_total", "Bytes of remote write bodies as sent.", registry=registry
         )
         self.samples = Counter("tabor_ingest_samples_total", "Samples acknowledged by the log.", registry=registry)
+        self.exemplars = Counter(
+            "tabor_ingest_exemplars_total", "Exemplars of requests, by outcome.", ["outcome"], registry=registry
+        )
         self.lost_samples = Counter(
             "tabor_ingest_failed_samples_total", "Samples the log did not acknowledge.", registry=registry
         )

@@ -9,14 +9,18 @@ import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
+from common.attachments import MAX_BYTES, Kind
 from common.kernels import remote_write as kernels
 from common.kernels.series_table import HASH_KEY_WORDS, MAX_HASHED_BYTES
+from common.store import STALE_NAN_BITS
+from ingest import messages
 from ingest.batcher import Batcher
 from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
 
 _FIRST_BUFFER_BYTES = 1 << 20
 _FIRST_UNKNOWN = 4096
+_FIRST_OTHERS = 1024
 
 _FAULTS = {
     kernels.NO_METRIC_NAME: Fault.NO_METRIC_NAME,
@@ -36,14 +40,18 @@ _FAULTS = {
 class Taken:
     """What was made of one request.
 
-    n_samples: samples that go to the log. n_created: series seen for the first time.
+    n_samples: samples that go to the log, histograms among them. n_created: series seen for the first time.
     refusal: series that were refused, if any. faults: number of refused series by reason.
+    n_histograms, n_exemplars: that go to the log. n_dropped_exemplars: that break the rules for exemplars.
     """
 
     n_samples: int
     n_created: int = 0
     refusal: Refusal | None = None
     faults: tuple[tuple[Fault, int], ...] = ()
+    n_histograms: int = 0
+    n_exemplars: int = 0
+    n_dropped_exemplars: int = 0
 
 
 class RemoteWriteReader:
@@ -60,14 +68,26 @@ class RemoteWriteReader:
         self._counts = np.zeros(kernels.N_COUNTS, dtype=np.int64)
         self._set_buffer(_FIRST_BUFFER_BYTES)
         self._set_unknown(_FIRST_UNKNOWN)
+        self._others = np.empty((_FIRST_OTHERS, 6), dtype=np.int64)
 
     def take(self, body: bytes, batcher: Batcher) -> Taken:
-        """Put the samples of a request behind those of the batcher.
+        """Put what a request has, as it was sent (a snappy block), behind what the batcher has.
 
         Raises:
             BadRequest, BodyTooLarge: nothing of the request was taken.
         """
-        size = self._decompress(body)
+        return self._take(self._decompress(body), batcher)
+
+    def take_message(self, message: bytes, batcher: Batcher) -> Taken:
+        """Like `take`, with the message as it is before compression."""
+        size = len(message)
+        self._check_size(size)
+        if len(self._buffer) < size + 16:
+            self._set_buffer(size + 16)
+        self._buffer[:size] = np.frombuffer(message, dtype=np.uint8)
+        return self._take(size, batcher)
+
+    def _take(self, size: int, batcher: Batcher) -> Taken:
         self._walk(size, batcher)
         try:
             return self._settle(batcher)
@@ -86,11 +106,7 @@ class RemoteWriteReader:
     def _decompress(self, body: bytes) -> int:
         """Decompress into the buffer; returns the size."""
         size = uncompressed_size(body)
-        if size > self._config.max_body_bytes:
-            raise BodyTooLarge(
-                f"the body has {size} bytes decompressed; at most {self._config.max_body_bytes} are accepted "
-                "(--max-body-bytes)"
-            )
+        self._check_size(size)
         if len(self._buffer) < size + 16:
             self._set_buffer(size + 16)
         try:
@@ -100,6 +116,13 @@ class RemoteWriteReader:
         if written != size or (size == 0 and len(body) != 1):
             raise BadRequest("the body is not valid snappy: its size differs from its header")
         return size
+
+    def _check_size(self, size: int) -> None:
+        if size > self._config.max_body_bytes:
+            raise BodyTooLarge(
+                f"the body has {size} bytes decompressed; at most {self._config.max_body_bytes} are accepted "
+                "(--max-body-bytes)"
+            )
 
     def _walk(self, size: int, batcher: Batcher) -> None:
         """Walk the request, with larger buffers if it needs them."""
@@ -120,6 +143,7 @@ class RemoteWriteReader:
                 batcher.values[at:],
                 self._unknown,
                 self._unknown_keys,
+                self._others,
                 counts,
             )
             if status == kernels.NEEDS_SCRATCH:
@@ -137,14 +161,21 @@ class RemoteWriteReader:
                 )
             n_samples = int(counts[kernels.N_SAMPLES])
             n_unknown = int(counts[kernels.N_UNKNOWN])
-            if n_samples > self._config.max_samples_per_request:
+            n_others = int(counts[kernels.N_OTHERS])
+            if n_samples + n_others > self._config.max_samples_per_request:
                 limit = self._config.max_samples_per_request
                 raise BodyTooLarge(f"the request has more than {limit} samples (max_samples_per_request)")
-            if at + n_samples <= len(batcher.slots) and n_unknown <= len(self._unknown):
+            if (
+                at + n_samples <= len(batcher.slots)
+                and n_unknown <= len(self._unknown)
+                and n_others <= len(self._others)
+            ):
                 return
             batcher.reserve(n_samples)
             if n_unknown > len(self._unknown):
                 self._set_unknown(n_unknown)
+            if n_others > len(self._others):
+                self._others = np.empty((n_others, 6), dtype=np.int64)
 
     def _settle(self, batcher: Batcher) -> Taken:
         """Add new series and give their samples slots, drop samples of refused ones."""
@@ -152,6 +183,8 @@ class RemoteWriteReader:
         n_samples = int(counts[kernels.N_SAMPLES])
         n_unknown = int(counts[kernels.N_UNKNOWN])
         n_created = 0
+        others = self._others[: int(counts[kernels.N_OTHERS])]
+        read = messages.read(self._buffer, others) if len(others) else None
         refusals = _Refusals(self._buffer)
         if n_unknown:
             new_slots, n_created = self._add_series(batcher, n_unknown, refusals)
@@ -159,18 +192,28 @@ class RemoteWriteReader:
             slots = batcher.slots[here]
             unknown = slots < 0
             slots[unknown] = new_slots[-1 - slots[unknown]]
+            unknown = others[:, 1] < 0
+            others[unknown, 1] = new_slots[-1 - others[unknown, 1]]
             if refusals.n_series:
                 taken = slots >= 0
                 n_samples = int(np.count_nonzero(taken))
                 for column in (batcher.slots, batcher.timestamps, batcher.values):
                     kept = column[here][taken]
                     column[batcher.n_samples : batcher.n_samples + n_samples] = kept
-        n_histograms = int(counts[kernels.N_HISTOGRAM_SERIES])
-        if n_histograms:
-            start, end = counts[[kernels.HISTOGRAM_START, kernels.HISTOGRAM_END]].tolist()
-            refusals.add(Fault.HISTOGRAM, start, end, n_histograms)
         batcher.n_samples += n_samples
-        return Taken(n_samples, n_created, refusals.refusal(self._config), tuple(refusals.faults.items()))
+        n_histograms = n_exemplars = n_stale = 0
+        if read is not None:
+            n_histograms, n_exemplars = _attach(read, others, batcher, refusals)
+            n_stale = _append_stale(read, others, batcher)
+        return Taken(
+            n_samples + n_stale + n_histograms,
+            n_created,
+            refusals.refusal(self._config),
+            tuple(refusals.faults.items()),
+            n_histograms,
+            n_exemplars,
+            0 if read is None else read.n_dropped,
+        )
 
     def _add_series(self, batcher: Batcher, n_unknown: int, refusals: _Refusals) -> tuple[NDArray[np.int32], int]:
         """Slot of each unknown series, -1 where it is refused or has no samples, and the number added."""
@@ -195,6 +238,38 @@ class RemoteWriteReader:
             refusals.add_rows(_FAULTS[status], ranges[statuses == status])
         refusals.add_rows(Fault.ACTIVE_SERIES, ranges[good[slots[good] < 0]])
         return slots, n_created
+
+
+def _attach(
+    read: messages.Messages, others: NDArray[np.int64], batcher: Batcher, refusals: _Refusals
+) -> tuple[int, int]:
+    """Put rows into the batcher; returns how many histograms and exemplars."""
+    for fault, place in read.faults:
+        slot, _, _, start, end = others[place, 1:].tolist()
+        if slot >= 0:
+            refusals.add(fault, start, end, 1)
+    for family, data in read.metadata:
+        batcher.attached.add_metadata(family, data, batcher.table.n_partitions)
+    rows, slots = read.rows, others[read.places, 1].astype(np.int32)
+    if (slots < 0).any():
+        kept = np.flatnonzero(slots >= 0)
+        rows, slots = rows.take(kept), slots[kept]
+    batcher.attached.add(slots, rows)
+    n_histograms = int(np.count_nonzero(rows.kinds == Kind.HISTOGRAM))
+    return n_histograms, len(rows) - n_histograms
+
+
+def _append_stale(read: messages.Messages, others: NDArray[np.int64], batcher: Batcher) -> int:
+    """Put the ends of histogram series into the batcher as samples; returns how many."""
+    slots = others[read.stale, 1]
+    times, slots = read.stale_times[slots >= 0], slots[slots >= 0]
+    n = len(slots)
+    if n:
+        batcher.reserve(n)
+        here = slice(batcher.n_samples, batcher.n_samples + n)
+        batcher.slots[here], batcher.timestamps[here], batcher.values[here] = slots, times, STALE_NAN_BITS
+        batcher.n_samples += n
+    return n
 
 
 class _Refusals:
@@ -240,7 +315,14 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         Fault.DUPLICATE_NAME: "a label name occurs twice",
         Fault.UNSORTED: "its label names are not sorted",
         Fault.NOT_UTF8: "a label name or value is not valid UTF-8",
-        Fault.HISTOGRAM: "native histograms are not stored by this version",
+        Fault.HISTOGRAM_SCHEMA: "a histogram's schema is neither -4 to 8 nor -53",
+        Fault.HISTOGRAM_SPANS: "a histogram's spans overlap or reach beyond 32 bits",
+        Fault.HISTOGRAM_BUCKETS: "a histogram has more or fewer buckets than its spans say",
+        Fault.HISTOGRAM_NEGATIVE: "a histogram has a negative count",
+        Fault.HISTOGRAM_COUNT: "a histogram's count is not the sum of its buckets",
+        Fault.HISTOGRAM_BOUNDS: "a histogram's custom bounds do not ascend, are too few for its buckets, or go "
+        "with what such a histogram does not have",
+        Fault.HISTOGRAM_TOO_LARGE: f"a histogram has more than {MAX_BYTES} bytes",
         Fault.TOO_MANY_LABELS: f"it has more than {config.max_labels_per_series} labels (max_labels_per_series)",
         Fault.NAME_TOO_LONG: f"a label name has more than {config.max_label_name_bytes} bytes "
         "(max_label_name_bytes)",

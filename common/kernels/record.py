@@ -34,7 +34,7 @@ _BLOCK = 512
 
 
 @device
-def _zigzag(delta):
+def zigzag(delta):
     """Signed to unsigned with small results for small magnitudes: 0, -1, 1, -2 become 0, 1, 2, 3."""
     return np.uint64((delta << np.int64(1)) ^ (delta >> np.int64(63)))
 
@@ -45,7 +45,7 @@ def _unzigzag(value):
 
 
 @device
-def _put(out, at, value):
+def put_uvarint(out, at, value):
     """Write a uvarint; the caller has made room. Returns the position behind it."""
     while value >= _80:
         out[at] = np.uint8((value & _7F) | _80)
@@ -147,7 +147,7 @@ def _put_values(out, at, values, bits):
             integer = np.int64(value)
             if np.float64(integer) == value and (integer != 0 or bits[i] == _0):
                 out[mask_at + (i >> 3)] |= np.uint8(1 << (i & 7))
-                at = _put(out, at, _zigzag(integer))
+                at = put_uvarint(out, at, zigzag(integer))
                 continue
         rest[n_rest] = bits[i]
         n_rest += 1
@@ -211,10 +211,10 @@ def _put_payload(
     previous = np.int64(0)
     for i in range(declared_refs.size):
         ref = np.int64(declared_refs[i])
-        at = _put(out, at, _zigzag(ref - previous))
+        at = put_uvarint(out, at, zigzag(ref - previous))
         previous = ref
     for i in range(declared_refs.size):
-        at = _put(out, at, np.uint64(label_offsets[i + 1] - label_offsets[i]))
+        at = put_uvarint(out, at, np.uint64(label_offsets[i + 1] - label_offsets[i]))
     for i in range(declared_refs.size):
         for j in range(ID_BYTES):
             out[at + j] = declared_ids[i, j]
@@ -226,7 +226,7 @@ def _put_payload(
     previous = np.int64(0)
     for i in range(refs.size):
         ref = np.int64(refs[i])
-        at = _put(out, at, _zigzag(ref - previous))
+        at = put_uvarint(out, at, zigzag(ref - previous))
         previous = ref
 
     double = _prefers_double_delta(timestamps, base)
@@ -234,7 +234,7 @@ def _put_payload(
     previous_delta = np.int64(0)
     for i in range(timestamps.size):
         delta = timestamps[i] - previous
-        at = _put(out, at, _zigzag(delta - previous_delta))
+        at = put_uvarint(out, at, zigzag(delta - previous_delta))
         previous = timestamps[i]
         if double:
             previous_delta = delta

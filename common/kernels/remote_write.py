@@ -2,12 +2,14 @@
 
 The messages, from Prometheus' `prompb/remote.proto` and `types.proto` (fields that matter here):
 
-    WriteRequest { repeated TimeSeries timeseries = 1; }        metadata = 3 is skipped
-    TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2; repeated Histogram histograms = 4; }
-    Label        { string name = 1; string value = 2; }         exemplars = 3 are skipped
+    WriteRequest { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
+    TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2; repeated Exemplar exemplars = 3;
+                   repeated Histogram histograms = 4; }
+    Label        { string name = 1; string value = 2; }
     Sample       { double value = 1; int64 timestamp = 2; }
 
-The bytes come from outside: every length is checked against the message it lies in.
+Exemplars, histograms and metadata are only found here; others read them. The bytes come from outside: every length
+is checked against the message it lies in.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.kernels.jit import device, kernel
+from common.kernels.protobuf import get_varint, skip
 from common.kernels.series_table import MAX_HASHED_BYTES, find, hash_bytes, word_at
 from common.kernels.text import compare, is_utf8
 
@@ -39,62 +42,16 @@ LABELS_TOO_LONG = 19
 N_SERIES = 0
 N_SAMPLES = 1
 N_UNKNOWN = 2
-N_HISTOGRAM_SERIES = 3
-HISTOGRAM_START = 4
-HISTOGRAM_END = 5
-ERROR_AT = 6
-N_COUNTS = 7
+N_OTHERS = 3
+ERROR_AT = 4
+N_COUNTS = 5
+
+# What `walk` finds besides samples: the number of its field.
+EXEMPLAR = 3
+HISTOGRAM = 4
+METADATA = 30
 
 _METRIC_NAME = np.frombuffer(b"__name__", dtype=np.uint8)
-
-
-@device
-def _varint(data, at, end):
-    """Read a varint before `end` as the int64 of its bits. Returns it and the position behind it, -1 if none."""
-    if at < end and data[at] < 128:
-        return np.int64(data[at]), at + 1
-    value = np.int64(0)
-    shift = np.int64(0)
-    while at < end and shift < 70:
-        byte = np.int64(data[at])
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    return value, np.int64(-1)
-
-
-@device
-def _skip(data, at, end, tag):
-    """Position behind the content of a field whose tag has been read, or -1. Groups are skipped whole."""
-    depth = 0
-    while True:
-        if (tag >> 3) < 1 or tag > 0xFFFFFFFF:
-            return np.int64(-1)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, at = _varint(data, at, end)
-        elif wire_type == 1:
-            at = at + 8 if end - at >= 8 else np.int64(-1)
-        elif wire_type == 2:
-            size, at = _varint(data, at, end)
-            at = at + size if at >= 0 and 0 <= size <= end - at else np.int64(-1)
-        elif wire_type == 3:
-            depth += 1
-        elif wire_type == 4:
-            depth -= 1
-        elif wire_type == 5:
-            at = at + 4 if end - at >= 4 else np.int64(-1)
-        else:
-            return np.int64(-1)
-        if at < 0 or depth < 0:
-            return np.int64(-1)
-        if depth == 0:
-            return at
-        tag, at = _varint(data, at, end)
-        if at < 0:
-            return at
 
 
 @device
@@ -103,7 +60,7 @@ def _sample(data, words, at, end):
     timestamp = np.int64(0)
     value = np.uint64(0)
     while at < end:
-        tag, at = _varint(data, at, end)
+        tag, at = get_varint(data, at, end)
         if at < 0:
             return timestamp, value, False
         if tag == 0x09:
@@ -112,45 +69,46 @@ def _sample(data, words, at, end):
             value = word_at(words, at)
             at += 8
         elif tag == 0x10:
-            timestamp, at = _varint(data, at, end)
+            timestamp, at = get_varint(data, at, end)
         elif tag >> 3 == 1 or tag >> 3 == 2:
             return timestamp, value, False
         else:
-            at = _skip(data, at, end, tag)
+            at = skip(data, at, end, tag)
         if at < 0:
             return timestamp, value, False
     return timestamp, value, True
 
 
 @device
-def _series(data, words, at, end, n, scratch, timestamps, values):
+def _series(data, words, at, end, n, n_others, scratch, timestamps, values, others):
     """Read a TimeSeries that is [at, end), its samples to places from `n` on as far as there are places.
 
+    Where its exemplars and histograms lie goes to `others` from `n_others` on, as far as there are places.
+
     Its label fields lie at [labels_at, labels_end): in the message, or gathered from `scratch` on if they are not
-    contiguous there. Returns status, n, labels_at, labels_end, scratch, number of histograms.
+    contiguous there. Returns status, n, labels_at, labels_end, scratch, n_others.
     """
     labels_at = at
     labels_end = at
     gathered = False
-    n_histograms = 0
     while at < end:
         field_at = at
-        tag, at = _varint(data, at, end)
+        tag, at = get_varint(data, at, end)
         if at < 0:
-            return MALFORMED, n, labels_at, labels_end, scratch, n_histograms
+            return MALFORMED, n, labels_at, labels_end, scratch, n_others
         if (tag >> 3) < 1 or (tag >> 3) > 4:
-            at = _skip(data, at, end, tag)
+            at = skip(data, at, end, tag)
             if at < 0:
-                return MALFORMED, n, labels_at, labels_end, scratch, n_histograms
+                return MALFORMED, n, labels_at, labels_end, scratch, n_others
             continue
-        size, at = _varint(data, at, end)
+        size, at = get_varint(data, at, end)
         if tag & 7 != 2 or at < 0 or size < 0 or size > end - at:
-            return MALFORMED, n, labels_at, labels_end, scratch, n_histograms
+            return MALFORMED, n, labels_at, labels_end, scratch, n_others
         at += size
         if tag == 0x12:
             timestamp, value, readable = _sample(data, words, at - size, at)
             if not readable:
-                return MALFORMED, n, labels_at, labels_end, scratch, n_histograms
+                return MALFORMED, n, labels_at, labels_end, scratch, n_others
             if n < len(timestamps):
                 timestamps[n] = timestamp
                 values[n] = value
@@ -165,7 +123,7 @@ def _series(data, words, at, end, n, scratch, timestamps, values):
                 n_bytes = at - field_at + (0 if gathered else labels_end - labels_at)
                 # The two words behind are what an unaligned read may touch.
                 if n_bytes > len(data) - 16 - scratch:
-                    return NEEDS_SCRATCH, n, labels_at, labels_end, scratch, n_histograms
+                    return NEEDS_SCRATCH, n, labels_at, labels_end, scratch, n_others
                 if not gathered:
                     gathered = True
                     moved_to = scratch
@@ -177,9 +135,13 @@ def _series(data, words, at, end, n, scratch, timestamps, values):
                     data[scratch] = data[i]
                     scratch += 1
                 labels_end = scratch
-        elif tag == 0x22:
-            n_histograms += 1
-    return OK, n, labels_at, labels_end, scratch, n_histograms
+        else:
+            if n_others < len(others):
+                others[n_others, 0] = tag >> 3
+                others[n_others, 2] = at - size
+                others[n_others, 3] = at
+            n_others += 1
+    return OK, n, labels_at, labels_end, scratch, n_others
 
 
 @device
@@ -200,7 +162,7 @@ def _recognise(words, hash_key, index, keys, labels_at, labels_end, guess):
 
 @kernel(
     "int64(uint8[::1], uint64[::1], int64, int64, uint64[:, ::1], int32[::1], uint64[:, ::1],"
-    " int32[::1], int64[::1], uint64[::1], int64[:, ::1], uint64[:, ::1], int64[::1])"
+    " int32[::1], int64[::1], uint64[::1], int64[:, ::1], uint64[:, ::1], int64[:, ::1], int64[::1])"
 )
 def walk(
     data,
@@ -215,6 +177,7 @@ def walk(
     values,
     unknown,
     unknown_keys,
+    others,
     counts,
 ):
     """Turn a WriteRequest into columns of samples with the slots of their series.
@@ -224,9 +187,12 @@ def walk(
     words: `data` as uint64. hash_key, index, keys: see `series_table`.
     slots, timestamps, values: (room,), written; a sample of an unknown series gets slot -1 - (row in `unknown`).
     unknown: int64 (rows, 3), written: for a series that is not in the table, where its label fields start and end
-        in `data`, and its number of samples. unknown_keys: uint64 (rows, 2), written with their hashes.
-    counts: int64 (N_COUNTS,), written. N_SAMPLES and N_UNKNOWN are counted to the end even if there is no room to
-        write them: the caller then provides more and walks again.
+        in `data`, and its number of samples, exemplars and histograms. unknown_keys: uint64 (rows, 2), written
+        with their hashes.
+    others: int64 (rows, 6), written: EXEMPLAR, HISTOGRAM or METADATA, the slot as that of a sample, where the
+        message starts and ends in `data`, and where the label fields of its series do.
+    counts: int64 (N_COUNTS,), written. N_SAMPLES, N_UNKNOWN and N_OTHERS are counted to the end even if there is
+        no room to write them: the caller then provides more and walks again.
 
     Returns OK, MALFORMED, TOO_MANY_SERIES or NEEDS_SCRATCH; ERROR_AT is where the field at fault begins.
     """
@@ -234,36 +200,41 @@ def walk(
     at = np.int64(0)
     n = np.int64(0)
     n_unknown = 0
+    n_others = np.int64(0)
     scratch = np.int64(size)
     slot = np.int64(-1)
     while at < size:
         counts[ERROR_AT] = at
-        tag, at = _varint(data, at, size)
+        tag, at = get_varint(data, at, size)
         if at < 0:
             return MALFORMED
-        if tag >> 3 != 1:
-            at = _skip(data, at, size, tag)
+        if tag >> 3 != 1 and tag >> 3 != 3:
+            at = skip(data, at, size, tag)
             if at < 0:
                 return MALFORMED
             continue
-        length, at = _varint(data, at, size)
+        length, at = get_varint(data, at, size)
         if tag & 7 != 2 or at < 0 or length < 0 or length > size - at:
             return MALFORMED
+        if tag == 0x1A:
+            if n_others < len(others):
+                others[n_others, 0] = METADATA
+                others[n_others, 1] = 0
+                others[n_others, 2] = at
+                others[n_others, 3] = at + length
+            n_others += 1
+            at += length
+            continue
         if counts[N_SERIES] >= max_series:
             return TOO_MANY_SERIES
         counts[N_SERIES] += 1
-        status, end_n, labels_at, labels_end, scratch, n_histograms = _series(
-            data, words, at, at + length, n, scratch, timestamps, values
+        first_other = n_others
+        status, end_n, labels_at, labels_end, scratch, n_others = _series(
+            data, words, at, at + length, n, n_others, scratch, timestamps, values, others
         )
         if status != OK:
             return status
         at += length
-        if n_histograms:
-            counts[N_HISTOGRAM_SERIES] += 1
-            if counts[N_HISTOGRAM_SERIES] == 1:
-                counts[HISTOGRAM_START] = labels_at
-                counts[HISTOGRAM_END] = labels_end
-
         slot, first, second = _recognise(words, hash_key, index, keys, labels_at, labels_end, slot + 1)
         mark = slot
         if slot < 0:
@@ -271,15 +242,20 @@ def walk(
             if n_unknown < len(unknown):
                 unknown[n_unknown, 0] = labels_at
                 unknown[n_unknown, 1] = labels_end
-                unknown[n_unknown, 2] = end_n - n
+                unknown[n_unknown, 2] = end_n - n + n_others - first_other
                 unknown_keys[n_unknown, 0] = first
                 unknown_keys[n_unknown, 1] = second
             n_unknown += 1
         for i in range(n, min(end_n, len(slots))):
             slots[i] = mark
+        for i in range(first_other, min(n_others, len(others))):
+            others[i, 1] = mark
+            others[i, 4] = labels_at
+            others[i, 5] = labels_end
         n = end_n
     counts[N_SAMPLES] = n
     counts[N_UNKNOWN] = n_unknown
+    counts[N_OTHERS] = n_others
     return OK
 
 
@@ -298,11 +274,11 @@ def _label(data, at, end):
     """Read a Label that is [at, end). Returns its name's range, its value's, and whether it could be read."""
     name_start = name_end = value_start = value_end = at
     while at < end:
-        tag, at = _varint(data, at, end)
+        tag, at = get_varint(data, at, end)
         if at < 0:
             return name_start, name_end, value_start, value_end, False
         if tag == 0x0A or tag == 0x12:
-            size, at = _varint(data, at, end)
+            size, at = get_varint(data, at, end)
             if at < 0 or size < 0 or size > end - at:
                 return name_start, name_end, value_start, value_end, False
             if tag == 0x0A:
@@ -315,7 +291,7 @@ def _label(data, at, end):
         elif tag >> 3 == 1 or tag >> 3 == 2:
             return name_start, name_end, value_start, value_end, False
         else:
-            at = _skip(data, at, end, tag)
+            at = skip(data, at, end, tag)
             if at < 0:
                 return name_start, name_end, value_start, value_end, False
     return name_start, name_end, value_start, value_end, True
@@ -380,8 +356,8 @@ def canonicalise(data, ranges, limits, out, offsets, statuses):
         has_metric_name = False
         while at < end:
             # `walk` has read tag and length and found them to lie in the message.
-            _, at = _varint(data, at, end)
-            size, at = _varint(data, at, end)
+            _, at = get_varint(data, at, end)
+            size, at = get_varint(data, at, end)
             name_start, name_end, value_start, value_end, readable = _label(data, at, at + size)
             at += size
             if not readable:

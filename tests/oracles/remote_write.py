@@ -21,7 +21,8 @@ class Series:
 
     labels: list[tuple[bytes, bytes]] = field(default_factory=list)
     samples: list[tuple[int, int]] = field(default_factory=list)
-    n_histograms: int = 0
+    histograms: list[bytes] = field(default_factory=list)
+    exemplars: list[bytes] = field(default_factory=list)
 
     def fault(self, *, max_labels: int = 128, max_name: int = 1024, max_value: int = 16384) -> str | None:
         """Why the series is refused, as the value of `Fault`, or None."""
@@ -58,7 +59,7 @@ def parse(data: bytes) -> list[Series]:
         NotAMessage: the bytes are not one.
     """
     out = []
-    for number, content in fields(data, known=(1,)):
+    for number, content in fields(data, known=(1, 3)):
         if number == 1:
             assert isinstance(content, bytes)
             out.append(_series(content))
@@ -74,8 +75,10 @@ def _series(data: bytes) -> Series:
             series.labels.append((label[1], label[2]))
         elif number == 2 and isinstance(content, bytes):
             series.samples.append(_sample(content))
-        elif number == 4:
-            series.n_histograms += 1
+        elif number == 3 and isinstance(content, bytes):
+            series.exemplars.append(content)
+        elif number == 4 and isinstance(content, bytes):
+            series.histograms.append(content)
     return series
 
 

@@ -33,7 +33,7 @@ def test_an_acknowledgement_speaks_of_the_table_that_its_group_was_made_with() -
         put(batcher, 0, 1)
         under_way = batcher.seal(now_ms)
     old = batcher.table
-    batcher.make_room_for_series(2 * HOUR_MS + 60_000)
+    batcher.begin(2 * HOUR_MS + 60_000)
     assert batcher.table is not old
     assert batcher.table.n_slots == 2
     batcher.acknowledged(under_way)
@@ -47,7 +47,7 @@ def test_a_full_table_of_live_series_is_left_as_it_is() -> None:
         put(batcher, *range(10))
         batcher.acknowledged(batcher.seal(minute * 60_000))
     old = batcher.table
-    batcher.make_room_for_series(90 * 60_000)
+    batcher.begin(90 * 60_000)
     assert batcher.table is old
 
 

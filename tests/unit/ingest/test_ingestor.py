@@ -273,13 +273,13 @@ def test_a_series_is_refused_with_the_reason(
     assert not batches_of(log)
 
 
-def test_a_native_histogram_is_refused_by_name_and_floats_are_stored(make: Make, log: MemoryLog) -> None:
+def test_a_bad_histogram_is_refused_by_name_and_floats_are_stored(make: Make, log: MemoryLog) -> None:
     ingestor = make()
     data = oracle.delimited(1, oracle.label_field(b"__name__", b"latency") + oracle.delimited(4, b"\x08\x01"))
     refusal = write(ingestor, oracle.snappy(data + oracle.request([(UP, [(1, 1.0)])]))).refusal
     assert refusal is not None
     assert refusal.status == 400
-    assert '{__name__="latency"}: native histograms are not stored' in refusal.message
+    assert '{__name__="latency"}: a histogram\'s count is not the sum' in refusal.message
     assert samples_of(log) == {key_of(UP): [(1, 1.0)]}
 
 
