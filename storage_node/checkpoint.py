@@ -44,6 +44,8 @@ def checkpoint(state: PartitionState) -> int:
         _delete_windows(batch, state.partition, state.dropped_before)
     touched = np.flatnonzero(state.series.tails.view() != NONE).astype(np.uint32)
     sealed = _seal(state, touched, batch)
+    runs = state.attached.seal(batch, state.next_segment << GENERATION_BITS)
+    state.metadata.write_changes(batch)
     for number in state.changed_windows:
         batch.put(keys.window(keys.WINDOW, state.partition, number), state.windows[number].encode())
     for number, segment in sealed.items():
@@ -53,13 +55,15 @@ def checkpoint(state: PartitionState) -> int:
     state.index.write_changes(lambda key, value: batch.put(prefix + key, value))
     state.series.write_changes(batch, touched)
     state.producers.write_changes(batch)
-    next_segment = state.next_segment + len(sealed)
+    next_segment = state.next_segment + max(len(sealed), min(len(runs), 1))
     batch.put(keys.partition_meta(state.partition), _encode_meta(state, next_segment))
     state.disk.write(batch)
 
     state.index.changes_written()
     state.series.changes_written()
     state.producers.changes_written()
+    state.attached.sealed(runs)
+    state.metadata.changes_written()
     for number, segment in sealed.items():
         state.windows[number].segments.append(segment)
     state.next_segment = next_segment
@@ -74,7 +78,8 @@ def checkpoint(state: PartitionState) -> int:
 
 def _delete_windows(batch: Batch, partition: int, before: int) -> None:
     first = window_of(MIN_TIME_MS)
-    for kind in (keys.WINDOW, keys.SEGMENT_LIST, keys.SEGMENT_DIRECTORY, keys.SEGMENT_BLOCK):
+    kinds = (keys.WINDOW, keys.SEGMENT_LIST, keys.SEGMENT_DIRECTORY, keys.SEGMENT_BLOCK)
+    for kind in (*kinds, keys.ATTACHED_DIRECTORY, keys.ATTACHED_BLOCK):
         batch.delete_range(keys.window(kind, partition, first), keys.window(kind, partition, before))
 
 
@@ -152,6 +157,8 @@ def load(state: PartitionState) -> None:
     names = {field.name for field in fields(Outcomes)}
     state.outcomes = Outcomes(**{name: n for name, n in meta["outcomes"].items() if name in names})
     state.producers.load(state.disk, meta["producers"])
+    state.attached.load()
+    state.metadata.load(state.disk)
     for key, value in state.disk.scan(*keys.of_partition(keys.WINDOW, partition)):
         state.windows[keys.parse_window(key)] = Window.decode(value, partition)
     for key, value in state.disk.scan(*keys.of_partition(keys.SEGMENT_LIST, partition)):

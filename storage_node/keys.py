@@ -18,6 +18,9 @@ SEGMENT_LIST = b"S"
 SEGMENT_DIRECTORY = b"D"
 SEGMENT_BLOCK = b"B"
 INDEX = b"I"
+ATTACHED_DIRECTORY = b"a"
+ATTACHED_BLOCK = b"A"
+METADATA = b"F"
 
 _SIGN = 1 << 63
 _PARTITION = struct.Struct(">cI")
@@ -67,9 +70,24 @@ def parse_window(key: bytes) -> int:
     return int(number) - _SIGN
 
 
-def segment_directory(partition: int, number: int, segment: int) -> bytes:
-    return _SEGMENT.pack(SEGMENT_DIRECTORY, partition, number + _SIGN, segment)
+def segment(kind: bytes, partition: int, number: int, segment: int) -> bytes:
+    """Key of what there is once for a segment, or for a run of attachments."""
+    return _SEGMENT.pack(kind, partition, number + _SIGN, segment)
 
 
-def segment_block(partition: int, number: int, segment: int, block: int) -> bytes:
-    return _BLOCK.pack(SEGMENT_BLOCK, partition, number + _SIGN, segment, block)
+def parse_segment(key: bytes) -> tuple[int, int]:
+    """(window, segment) of such a key."""
+    _, _, number, segment_number = _SEGMENT.unpack(key)
+    return number - _SIGN, segment_number
+
+
+def segment_directory(partition: int, number: int, segment_number: int) -> bytes:
+    return segment(SEGMENT_DIRECTORY, partition, number, segment_number)
+
+
+def segment_block(partition: int, number: int, segment_number: int, block: int) -> bytes:
+    return _BLOCK.pack(SEGMENT_BLOCK, partition, number + _SIGN, segment_number, block)
+
+
+def attached_block(partition: int, number: int, run: int, block: int) -> bytes:
+    return _BLOCK.pack(ATTACHED_BLOCK, partition, number + _SIGN, run, block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +91,22 @@ def merge(plan: MergePlan, segments: Segments, disk: Disk) -> tuple[Batch, Segme
     number = max(segment.number for segment in plan.old) + 1
     rows = np.concatenate(order_keys)
     return batch, segments.put(batch, plan.partition, plan.window, number, rows, parts, n_samples)
+
+
+def merge_attached(state: PartitionState, lock: Lock) -> bool:
+    """Do one merge of attachments, if one is worth its while. Raises DiskError, ViewsDamaged."""
+    with lock:
+        plan = state.attached.plan_merge()
+    if plan is None:
+        return False
+    window, runs = plan
+    try:
+        batch, merged = state.attached.merge(window, runs)
+    except SegmentGone:
+        return True
+    with lock:
+        state.attached.commit_merge(window, runs, merged, batch)
+    return True
 
 
 def _chunks(plan: MergePlan, segments: Segments, disk: Disk) -> Iterator[tuple[list[bytes], int, int]]:

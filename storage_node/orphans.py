@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from common.kernels.digest import digest_rows
 from common.record import RecordBatch
 from common.store import MAX_TIME_MS, MIN_TIME_MS
+from storage_node.attachments import with_series
 from storage_node.late import new_among
 from storage_node.producers import NONE, Producer
 from storage_node.reading import PartitionRead, read_rows
@@ -71,11 +72,16 @@ def _move(state: PartitionState, producer: Producer, batch: RecordBatch, pairs: 
     found = [state.index.find(batch.declared_ids[row].tobytes()) for row in rows.tolist()]
     targets = np.array(found, dtype=np.uint32)
     moved_to = np.repeat(targets, np.diff(offsets))
+    attached = state.attached.of_series(snos, len(state.series))
     is_new = new_among(state, moved_to, timestamps)
     _count(state, snos, samples, sign=-1)
     for ref in batch.declared_refs[rows].tolist():
         state.series.forget_orphan(producer.id, ref, None)
     producer.bind(batch.declared_refs[rows], targets)
+    if attached is not None:
+        order = np.argsort(snos)
+        to = targets[order[np.searchsorted(snos, attached.snos, sorter=order)]]
+        state.attached.add(with_series(attached, to), state.horizon_ms)
     state.append_settled(moved_to[is_new], timestamps[is_new], value_bits[is_new])
     state.outcomes.moved_twice += int((~is_new).sum())
 

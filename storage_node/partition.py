@@ -10,22 +10,25 @@ thread. Whoever shares a state between threads guards it with a lock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from common.attachments import NO_REF, Attachments, Kind
 from common.errors import CorruptError
 from common.kernels import head as kernels
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
 from common.store import MIN_TIME_MS
 from storage_node import keys
+from storage_node.attachments import AttachedRows, Rows
 from storage_node.disk import Disk, Subtree
 from storage_node.head import SampleBuffer
 from storage_node.index import SeriesIndex
 from storage_node.late import new_among
+from storage_node.metadata import MetadataTable
 from storage_node.orphans import adopt_declared, label_sets
 from storage_node.producers import MAX_REFS, NONE, Producer, Producers
 from storage_node.reading import ReadPlan
@@ -35,6 +38,8 @@ from storage_node.windows import Segment, Window, window_of, window_start, windo
 
 MAX_LATE_SAMPLES = 1 << 16
 """Late samples that wait until they are looked for among what is stored."""
+_SAMPLE_BYTES = 24
+"""Of memory, that a sample of the head takes."""
 _SOME_WINDOW = windows_of(np.zeros(1, dtype=np.int64))
 
 
@@ -45,6 +50,7 @@ class Outcomes:
     Each sample of a record is one of the first four. orphaned: of these, samples whose series was not declared.
     moved_twice: samples of orphans that turned out to be stored under the declared series already.
     expired: samples that were stored and have been dropped by retention.
+    histograms, exemplars: rows of records, whatever became of them.
     """
 
     accepted: int = 0
@@ -55,6 +61,8 @@ class Outcomes:
     moved_twice: int = 0
     expired: int = 0
     quarantined_records: int = 0
+    histograms: int = 0
+    exemplars: int = 0
 
 
 class PartitionState:
@@ -89,6 +97,9 @@ class PartitionState:
         self.head = SampleBuffer()
         self.late = SampleBuffer()
         """Samples that are neither the first nor the last of their series; see `resolve`."""
+        self.attached = AttachedRows(partition, disk)
+        """Bytes of histograms, and exemplars."""
+        self.metadata = MetadataTable(partition)
         # What the next checkpoint has to write, besides the head.
         self.changed_windows: set[int] = set()
         self.dropped_before: int | None = None
@@ -116,7 +127,9 @@ class PartitionState:
         if len(batch.declared_refs):
             self._declare(producer, batch)
         if len(batch.refs):
-            self._append(producer, batch)
+            self._append(producer, batch.refs, batch.timestamps, batch.values.view(np.uint64))
+        if len(batch.attached):
+            self._attach(producer, batch.attached)
         self.next_offset = offset + 1
         if self.late.size >= self._late_limit:
             self.resolve()
@@ -169,6 +182,8 @@ class PartitionState:
             self.outcomes.expired += self.windows.pop(number).n_samples
             self.changed_windows.discard(number)
             self.dropped_before = first
+        if self.attached.drop_before(first):
+            self.dropped_before = first
         self.horizon_ms = horizon_ms
 
     def _declare(self, producer: Producer, batch: RecordBatch) -> None:
@@ -205,15 +220,20 @@ class PartitionState:
 
     # -- samples ------------------------------------------------------------------------------------------------
 
-    def _append(self, producer: Producer, batch: RecordBatch) -> None:
-        bits = batch.values.view(np.uint64)
+    def _append(
+        self,
+        producer: Producer,
+        refs: NDArray[np.uint32],
+        timestamps: NDArray[np.int64],
+        value_bits: NDArray[np.uint64],
+    ) -> None:
         windows = self._usual_window
         while True:
-            n_head = self._run(batch.refs, batch.timestamps, bits, producer.snos.view(), windows, settled=False)
+            n_head = self._run(refs, timestamps, value_bits, producer.snos.view(), windows, settled=False)
             if n_head == kernels.UNKNOWN_REF:
-                self._add_orphans(producer, batch.refs)
+                self._add_orphans(producer, refs)
             elif n_head == kernels.OTHER_WINDOW:
-                windows = windows_of(batch.timestamps)
+                windows = windows_of(timestamps)
                 if len(windows[0]) == 1:
                     self._usual_window = windows
             else:
@@ -225,8 +245,31 @@ class PartitionState:
         self.outcomes.too_old += too_old
         self.late.size += waiting
         if self.series.orphans:
-            snos = producer.snos.view()[batch.refs]
+            snos = producer.snos.view()[refs]
             self.outcomes.orphaned += int(self.series.is_orphan.view()[snos].sum())
+
+    def _attach(self, producer: Producer, attached: Attachments) -> None:
+        """Histograms are samples with their fingerprints for values; their bytes, and exemplars, lie beside."""
+        of_series = np.flatnonzero(attached.refs != NO_REF)
+        if len(of_series):
+            mine = attached if len(of_series) == len(attached) else attached.take(of_series)
+            refs = mine.refs
+            self._check_refs(refs)
+            if (producer.lookup(refs) == NONE).any():
+                self._add_orphans(producer, refs)
+            rows = Rows.of(mine, producer.lookup(refs))
+            histograms = rows.kinds == Kind.HISTOGRAM
+            n_histograms = int(np.count_nonzero(histograms))
+            # Before the samples: should the disk fail, the same rows may come again.
+            self.attached.add(rows, self.horizon_ms)
+            if n_histograms:
+                columns = refs[histograms], rows.times[histograms], rows.fingerprints[histograms]
+                self._append(producer, *columns)
+            self.outcomes.histograms += n_histograms
+            self.outcomes.exemplars += len(rows) - n_histograms
+        if len(of_series) < len(attached):
+            for i in np.flatnonzero(attached.kinds == Kind.METADATA).tolist():
+                self.metadata.add(attached.row(i))
 
     def _run(
         self,
@@ -322,7 +365,9 @@ class PartitionState:
             first, last = window_of(min_time), window_of(max_time)
             numbers = sorted(number for number in self.windows if first <= number <= last)
             segments = [(number, segment) for number in numbers for segment in self.windows[number].segments]
-        return self.plan_segments(snos, min_time, max_time, segments, with_head=True)
+        plan = self.plan_segments(snos, min_time, max_time, segments, with_head=True)
+        attached = self.attached.plan(min_time, max_time, snos)
+        return plan if attached is None else replace(plan, attached=attached)
 
     def plan_segments(
         self,
@@ -362,8 +407,8 @@ class PartitionState:
 
     @property
     def n_head(self) -> int:
-        """Samples that are in no segment yet, with those that wait."""
-        return self.head.size + self.late.size
+        """Samples that are in no segment yet, with those that wait; attachments by their size in memory."""
+        return self.head.size + self.late.size + self.attached.head_bytes // _SAMPLE_BYTES
 
     @property
     def n_samples(self) -> int:

@@ -10,8 +10,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from common.attachments import Kind
 from common.errors import CorruptError
 from common.parallel import LEAST_WORK, n_cores, run_all
+from storage_node.attachments import Rows, RowsPlan, positions_of
 from storage_node.blocks import count_samples, decode_samples, finish_rows, join_blocks
 from storage_node.errors import ViewsDamaged
 from storage_node.head import HeadReader, HeadView
@@ -25,7 +27,7 @@ class ReadPlan:
 
     snos: uint32 (n_rows,). order_keys: theirs, ascending. tails: uint32, last position of each in the head.
     n_series: series in the partition. segments: (window, segment) in the order of their windows and numbers.
-    min_time, max_time: ms, closed, within the horizon.
+    min_time, max_time: ms, closed, within the horizon. attached: of the bytes of histograms, and exemplars.
     """
 
     partition: int
@@ -37,6 +39,7 @@ class ReadPlan:
     segments: list[tuple[int, Segment]]
     min_time: int
     max_time: int
+    attached: RowsPlan | None = None
 
 
 class PartitionRead:
@@ -58,6 +61,17 @@ class PartitionRead:
         )
         self._blocks = join_blocks(blocks) if blocks else None
         self._head = HeadReader(plan.head, plan.tails, plan.n_series, plan.min_time, plan.max_time)
+        self._attached = None
+        if plan.attached is not None:
+            self._attached = plan.attached.read(segments.disk, self._row_of_sno >= 0, Kind.HISTOGRAM)
+
+    def histograms(
+        self, offsets: NDArray[np.int64], timestamps: NDArray[np.int64], value_bits: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], Rows] | None:
+        """Which of the samples, once they are all there, are histograms; see `positions_of`."""
+        if self._attached is None:
+            return None
+        return positions_of(self._attached, self._row_of_sno, offsets, timestamps, value_bits)
 
     def count(self, counts: NDArray[np.int64]) -> None:
         """Add an upper bound of each row's samples to counts[first_row:]."""

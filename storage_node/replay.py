@@ -13,7 +13,7 @@ from common.log.base import Log
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import SegmentGone
-from storage_node.merging import merge, plan_merge
+from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.views import FolderLock, Views, exchange, kept_retention_ms, views_folder
 
 POLL_S = 0.5
@@ -72,6 +72,8 @@ def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progre
                 except SegmentGone:  # pragma: no cover - nobody else writes here
                     break
                 commit_merge(shard.state, plan.window, plan.old, merged, batch)
+            while merge_attached(shard.state, shard.lock):
+                pass
         views.save(time.monotonic())
         after = [shard.state.digest() for shard in views.shards]
     finally:

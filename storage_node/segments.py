@@ -83,7 +83,7 @@ class Segments:
     """Reads and writes segments; keeps directories in memory. Any thread may use it."""
 
     def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+        self.disk = disk
         self._directories: dict[tuple[int, int], Directory] = {}
         self._blocks: ByteLru[bytes, bytes] = ByteLru(BLOCKS_BYTES)
         self._lock = threading.Lock()
@@ -127,7 +127,7 @@ class Segments:
         """Raises SegmentGone, ViewsDamaged, DiskError."""
         directory = self._directories.get((partition, number))
         if directory is None:
-            data = self._disk.get(keys.segment_directory(partition, window, number))
+            data = self.disk.get(keys.segment_directory(partition, window, number))
             if data is None:
                 raise SegmentGone
             directory = Directory.decode(data, partition)
@@ -162,7 +162,7 @@ class Segments:
         missing = [i for i, block in enumerate(found) if block is None]
         if missing:
             # The number of a segment is never used again, so a block never changes.
-            for i, block in zip(missing, self._disk.get_many([names[i] for i in missing]), strict=True):
+            for i, block in zip(missing, self.disk.get_many([names[i] for i in missing]), strict=True):
                 found[i] = block
             with self._lock:
                 for i in missing:

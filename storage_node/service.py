@@ -18,7 +18,7 @@ from common.log.base import Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import DiskError, SegmentGone, ViewsDamaged
-from storage_node.merging import merge, plan_merge
+from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.store import NodeStore
 from storage_node.views import FolderLock, Shard, Views, views_folder
 
@@ -312,7 +312,7 @@ class StorageNode:
             with shard.lock:
                 plan = plan_merge(shard.state)
             if plan is None:
-                return False
+                return merge_attached(shard.state, shard.lock)
             try:
                 batch, merged = merge(plan, views.segments, views.disk)
             except SegmentGone:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.labels import LabelTable
-from common.store import Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars, TooManySamples
+from common.attachments import Kind
+from common.histograms import EncodedHistograms
+from common.labels import LabelTable, parse_canonical
+from common.store import (
+    Exemplar,
+    Matcher,
+    Metadata,
+    NotCaughtUp,
+    Selection,
+    SeriesExemplars,
+    TooManySamples,
+)
+from storage_node.attachments import Rows
+from storage_node.disk import Disk
 from storage_node.errors import SegmentGone
 from storage_node.reading import PartitionRead, ReadPlan, fill_rows
 from storage_node.views import Shard, Views
@@ -74,7 +89,7 @@ class NodeStore:
         views = self._views()
         limit = _Limit(max_samples)
         tables: list[LabelTable] = []
-        done: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]] = []
+        done: list[_Part] = []
         group: list[PartitionRead] = []
         counts: list[NDArray[np.int64]] = []
         n_rows = bound = 0
@@ -91,10 +106,10 @@ class NodeStore:
             group.append(read)
             bound += int(counts[-1].sum())
             if bound > GROUP_SAMPLES:
-                done.append(limit.check(fill_rows(group, np.concatenate(counts))))
+                done.append(limit.check(_fill(group, np.concatenate(counts))))
                 group, counts, n_rows, bound = [], [], 0, 0
         if group:
-            done.append(limit.check(fill_rows(group, np.concatenate(counts))))
+            done.append(limit.check(_fill(group, np.concatenate(counts))))
         return _selection(tables, done, views)
 
     def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
@@ -131,13 +146,36 @@ class NodeStore:
 
     def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
-        return {}
+        found: dict[str, set[Metadata]] = {}
+        for shard in self._views().shards:
+            with shard.lock:
+                for family, known in shard.state.metadata.of(metric).items():
+                    found.setdefault(family, set()).update(known)
+        return {family: sorted(known) for family, known in found.items()}
 
     def exemplars(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[SeriesExemplars]:
         """See `SeriesStore`."""
-        return []
+        found: list[SeriesExemplars] = []
+        for shard in self._views().shards:
+            found += _exemplars(shard, self._views().disk, matcher_sets, min_time_ms, max_time_ms)
+        return found
+
+
+class _Part(NamedTuple):
+    """Samples of some series, and which of them are histograms: positions among them, and the bytes."""
+
+    offsets: NDArray[np.int64]
+    timestamps: NDArray[np.int64]
+    value_bits: NDArray[np.uint64]
+    histograms: list[tuple[NDArray[np.int64], Rows]]
+
+
+def _fill(group: list[PartitionRead], counts: NDArray[np.int64]) -> _Part:
+    samples = fill_rows(group, counts)
+    found = [read.histograms(*samples) for read in group]
+    return _Part(*samples, [one for one in found if one is not None and len(one[0])])
 
 
 class _Limit:
@@ -147,16 +185,14 @@ class _Limit:
         self._max_samples = max_samples
         self._n_samples = 0
 
-    def check(
-        self, rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-        self._n_samples += len(rows[1])
+    def check(self, part: _Part) -> _Part:
+        self._n_samples += len(part.timestamps)
         if self._n_samples > self._max_samples:
             raise TooManySamples(
                 f"the query selects more than {self._max_samples} samples; "
                 "narrow its matchers or its time range, or raise the limit"
             )
-        return rows
+        return part
 
 
 def _matching(shard: Shard, matcher_sets: Sequence[Sequence[Matcher]]) -> NDArray[np.uint32]:
@@ -171,6 +207,39 @@ def _present(
     snos = _matching(shard, matcher_sets)
     with shard.lock:
         return shard.state.present(_known(shard, snos), min_time, max_time)
+
+
+def _exemplars(
+    shard: Shard, disk: Disk, matcher_sets: Sequence[Sequence[Matcher]], min_time: int, max_time: int
+) -> list[SeriesExemplars]:
+    snos = _known(shard, _matching(shard, matcher_sets))
+    rows = None
+    for attempt in range(MAX_REPLANS + 1):
+        with ExitStack() as stack:
+            stack.enter_context(shard.lock)
+            plan = shard.state.attached.plan(max(min_time, shard.state.horizon_ms), max_time, snos)
+            if plan is None:
+                return []
+            is_wanted = np.zeros(len(shard.state.series), dtype=np.bool_)
+            is_wanted[snos] = True
+            if attempt < MAX_REPLANS:
+                # Merges may go on meanwhile; at last they are kept out.
+                stack.close()
+            try:
+                rows = plan.read(disk, is_wanted, Kind.EXEMPLAR)
+                break
+            except SegmentGone:
+                continue
+    if rows is None:
+        return []
+    rows = rows.in_order()
+    table = shard.state.index.table(np.unique(rows.snos))
+    found = {sno: SeriesExemplars(dict(table.labels(i))) for i, sno in enumerate(np.unique(rows.snos).tolist())}
+    for i, (sno, time_ms) in enumerate(zip(rows.snos.tolist(), rows.times.tolist(), strict=True)):
+        row = rows.data[rows.offsets[i] : rows.offsets[i + 1]].tobytes()
+        exemplar = Exemplar(parse_canonical(row[8:]), struct.unpack_from("<d", row)[0], time_ms)
+        found[sno].exemplars.append(exemplar)
+    return list(found.values())
 
 
 def _known(shard: Shard, snos: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -207,7 +276,7 @@ def _plan(shard: Shard, snos: NDArray[np.uint32], min_time: int, max_time: int) 
 
 def _selection(
     tables: list[LabelTable],
-    done: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]],
+    done: list[_Part],
     views: Views,
 ) -> Selection:
     labels = _concatenate(tables, views)
@@ -215,17 +284,32 @@ def _selection(
         nothing = np.zeros(0, dtype=np.int64)
         return Selection(labels, np.zeros(1, dtype=np.int64), nothing, nothing.view(np.float64))
     if len(done) == 1:
-        offsets, timestamps, value_bits = done[0]
+        offsets, timestamps, value_bits, _ = done[0]
     else:
-        lengths = np.concatenate([np.diff(part[0]) for part in done])
+        lengths = np.concatenate([np.diff(part.offsets) for part in done])
         offsets = np.concatenate(([0], np.cumsum(lengths)))
-        timestamps = np.concatenate([part[1] for part in done])
-        value_bits = np.concatenate([part[2] for part in done])
+        timestamps = np.concatenate([part.timestamps for part in done])
+        value_bits = np.concatenate([part.value_bits for part in done])
     filled = np.diff(offsets) > 0
     if not filled.all():
         labels = labels.take(filled)
         offsets = np.append(offsets[:-1][filled], offsets[-1])
-    return Selection(labels, offsets, timestamps, value_bits.view(np.float64))
+    return Selection(labels, offsets, timestamps, value_bits.view(np.float64), _histograms(done))
+
+
+def _histograms(done: list[_Part]) -> EncodedHistograms | None:
+    """Those of all parts, in the order of their positions."""
+    positions, rows, before = [], [], 0
+    for part in done:
+        # Each partition's series come after those of the one before, so positions ascend.
+        for places, found in part.histograms:
+            positions.append(places + before)
+            rows.append(found)
+        before += len(part.timestamps)
+    if not rows:
+        return None
+    joined = Rows.joined(rows)
+    return EncodedHistograms(np.concatenate(positions), joined.offsets, joined.data)
 
 
 def _concatenate(tables: list[LabelTable], views: Views) -> LabelTable:

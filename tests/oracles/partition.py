@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from common.attachments import Kind
 from common.labels import parse_canonical
 from common.record import RecordBatch
 
@@ -18,7 +19,7 @@ class OraclePartition:
     """Samples by series, where a series is its canonical labels or an undeclared (producer_id, ref)."""
 
     retention_ms: int | None = None
-    samples: dict[object, dict[int, int]] = field(default_factory=dict)
+    samples: dict[object, dict[int, int | bytes]] = field(default_factory=dict)
     bound: dict[int, dict[int, object]] = field(default_factory=dict)
     heard_ms: dict[int, int] = field(default_factory=dict)
     last: dict[object, int] = field(default_factory=dict)
@@ -48,6 +49,15 @@ class OraclePartition:
         bits = batch.values.view("u8").tolist()
         for ref, time, value in zip(batch.refs.tolist(), batch.timestamps.tolist(), bits, strict=True):
             self._sample(bound.setdefault(ref, (batch.producer_id, ref)), time, value)
+        attached = batch.attached
+        rows = zip(attached.kinds.tolist(), attached.refs.tolist(), attached.timestamps.tolist(), strict=True)
+        for i, (kind, ref, time) in enumerate(rows):
+            series = bound.setdefault(ref, (batch.producer_id, ref))
+            if kind == Kind.HISTOGRAM:
+                self._sample(series, time, attached.row(i))
+            else:
+                # It makes the series known, no more.
+                self.samples.setdefault(series, {})
 
     def _declare(self, bound: dict[int, object], ref: int, labels: bytes) -> None:
         before = bound.get(ref)
@@ -58,7 +68,7 @@ class OraclePartition:
                 target.setdefault(time, value)
             self.last[labels] = max(self.last.get(labels, -(1 << 64)), self.last.pop(before, -(1 << 64)))
 
-    def _sample(self, series: object, time: int, value: int) -> None:
+    def _sample(self, series: object, time: int, value: int | bytes) -> None:
         self.orphaned += isinstance(series, tuple)
         stored = self.samples.setdefault(series, {})
         if time < self.horizon_ms:
@@ -77,7 +87,7 @@ class OraclePartition:
     def n_samples(self) -> int:
         return sum(map(len, self.samples.values()))
 
-    def select(self, min_time: int, max_time: int) -> dict[bytes, dict[int, int]]:
+    def select(self, min_time: int, max_time: int) -> dict[bytes, dict[int, int | bytes]]:
         """Samples of the declared series in the closed range, by canonical labels; none without samples."""
         found = {}
         for series, samples in self.samples.items():
@@ -93,6 +103,8 @@ class OraclePartition:
         for series, samples in self.samples.items():
             for time, bits in samples.items():
                 window = windows.setdefault(time // WINDOW_MS, [0, 0, 0])
+                if isinstance(bits, bytes):
+                    bits = xxhash.xxh3_64_intdigest(bits)
                 lane_a, lane_b = hash_sample(_series_id(series), time, bits)
                 window[0] = (window[0] + lane_a) % 2**64
                 window[1] = (window[1] + lane_b) % 2**64

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.attachments import Attachments, Kind
 from common.labels import StringPool, canonical_labels, series_id
 from common.record import RecordBatch
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node.checkpoint import checkpoint, commit_merge, load
-from storage_node.merging import merge, plan_merge
+from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.partition import PartitionState
 from storage_node.reading import PartitionRead, read_rows
 from storage_node.segments import Segments
@@ -30,6 +32,7 @@ def make_batch(
     created_ms: int,
     declared: list[tuple[int, bytes]],
     samples: list[tuple[int, int, float]],
+    attached: list[tuple[Kind, int, int, bytes]] = [],  # noqa: B006
 ) -> RecordBatch:
     ids = b"".join(series_id(labels) for _, labels in declared)
     offsets = np.cumsum([0, *(len(labels) for _, labels in declared)])
@@ -43,6 +46,7 @@ def make_batch(
         refs=np.array([ref for ref, _, _ in samples], dtype=np.uint32),
         timestamps=np.array([time for _, time, _ in samples], dtype=np.int64),
         values=np.array([value for _, _, value in samples], dtype=np.float64),
+        attached=Attachments.of(attached),
     )
 
 
@@ -54,6 +58,7 @@ class Bench:
     late_limit: int
     log: list[RecordBatch] = field(default_factory=list)
     disk: MemoryDisk = field(default_factory=MemoryDisk)
+    lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         self.open()
@@ -79,18 +84,27 @@ class Bench:
         while plan := plan_merge(self.state, least=2):
             batch, merged = merge(plan, self.segments, self.disk)
             assert commit_merge(self.state, plan.window, plan.old, merged, batch)
+        while merge_attached(self.state, self.lock):
+            pass
 
-    def select(self, min_time: int, max_time: int) -> dict[bytes, dict[int, int]]:
+    def select(self, min_time: int, max_time: int) -> dict[bytes, dict[int, int | bytes]]:
         snos = self.state.present(self.state.index.select([]), min_time, max_time)
         plan = self.state.plan(snos, min_time, max_time)
-        offsets, times, bits = read_rows([PartitionRead(plan, self.segments)], len(snos))
+        read = PartitionRead(plan, self.segments)
+        offsets, times, bits = read_rows([read], len(snos))
+        values: list[int | bytes] = bits.tolist()
+        histograms = read.histograms(offsets, times, bits)
+        if histograms is not None:
+            positions, rows = histograms
+            for i, position in enumerate(positions.tolist()):
+                values[position] = rows.data[rows.offsets[i] : rows.offsets[i + 1]].tobytes()
         found = {}
         for row, labels in enumerate(self.state.index.table(snos)):
             part = slice(offsets[row], offsets[row + 1])
             if part.start < part.stop:
                 row_times = times[part].tolist()
                 assert all(a < b for a, b in pairwise(row_times))
-                found[canonical_labels(labels)] = dict(zip(row_times, bits[part].tolist(), strict=True))
+                found[canonical_labels(labels)] = dict(zip(row_times, values[part], strict=True))
         return found
 
 
@@ -107,7 +121,11 @@ def _records(draw: st.DrawFn, base: int) -> tuple[str, RecordBatch]:
     n_declared = draw(st.integers(0, 4))
     declared = [(draw(st.integers(0, 5)), SERIES[draw(st.integers(0, 6))]) for _ in range(n_declared)]
     sample = st.tuples(st.integers(0, 5), _times(base), st.sampled_from([0.0, -0.0, 1.5, float("nan"), 7.0]))
-    return "record", make_batch(producer, now, declared, draw(st.lists(sample, max_size=25)))
+    samples = draw(st.lists(sample, max_size=25))
+    kind = st.sampled_from([Kind.HISTOGRAM, Kind.HISTOGRAM, Kind.EXEMPLAR])
+    row = st.tuples(kind, st.integers(0, 5), _times(base), st.sampled_from([b"one", b"another", b"\0" * 9]))
+    attached = draw(st.lists(row, max_size=8)) if draw(st.booleans()) else []
+    return "record", make_batch(producer, now, declared, samples, attached)
 
 
 def _actions() -> st.SearchStrategy[list[tuple[str, object]]]:
