@@ -143,13 +143,15 @@ class RemoteStore:
 
     def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
-        return {}
+        asked = ReadRequest("", None, 0.0, (), 0, 0, label=metric or "")
+        return self._read("metadata", asked, answers.read_metadata)
 
     def exemplars(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[SeriesExemplars]:
         """See `SeriesStore`."""
-        return []
+        asked = ReadRequest("", None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
+        return self._read("exemplars", asked, answers.read_exemplars)
 
     # Choosing nodes.
 

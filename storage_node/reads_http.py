@@ -67,6 +67,8 @@ class NodeReads:
             "series": self._series,
             "label_names": self._label_names,
             "label_values": self._label_values,
+            "metadata": self._metadata,
+            "exemplars": self._exemplars,
             "caught_up": self._caught_up,
         }
 
@@ -163,6 +165,13 @@ class NodeReads:
     def _label_values(self, asked: ReadRequest) -> Frames:
         found = self._store.label_values(asked.label, asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
         return answers.text_frames(found)
+
+    def _metadata(self, asked: ReadRequest) -> Frames:
+        return answers.metadata_frames(self._store.metadata(asked.label or None))
+
+    def _exemplars(self, asked: ReadRequest) -> Frames:
+        found = self._store.exemplars(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
+        return answers.exemplar_frames(found)
 
     def _caught_up(self, asked: ReadRequest) -> Frames:
         return answers.applied_frames(self._applied())

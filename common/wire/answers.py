@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from common.errors import CallerError, RetryableError
+from common.histograms import EncodedHistograms
 from common.labels import LabelTable, StringPool
-from common.store import NotCaughtUp, Selection, TooManySamples
+from common.store import Exemplar, Metadata, NotCaughtUp, Selection, SeriesExemplars, TooManySamples
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame, parse_object
 
 VERSION = 1
@@ -19,6 +23,7 @@ MAX_SERIES = 1 << 26
 MAX_SAMPLES = 1 << 36
 MAX_STRING_BYTES = 1 << 32
 MAX_CODES = 1 << 32
+MAX_HISTOGRAM_BYTES = 1 << 34
 _CHECKED_AT_ONCE = 1 << 20
 
 
@@ -37,6 +42,8 @@ class _Shape(NamedTuple):
     n_samples: int
     n_strings: int
     n_string_bytes: int
+    n_histograms: int
+    n_histogram_bytes: int
 
 
 # Encoding.
@@ -45,11 +52,17 @@ class _Shape(NamedTuple):
 def selection_frames(selection: Selection) -> Iterator[bytes]:
     """A selection as frames."""
     codes, strings = _compact(selection.labels)
-    yield _header(strings, selection.labels.names, len(selection.labels), len(selection.timestamps))
+    histograms = selection.histograms
+    sizes = len(selection.labels), len(selection.timestamps)
+    yield _header(strings, selection.labels.names, *sizes, histograms)
     yield from _label_frames(codes, strings)
     yield from column_frames(Kind.COUNTS, np.diff(selection.offsets))
     yield from column_frames(Kind.TIMESTAMPS, selection.timestamps)
     yield from column_frames(Kind.VALUES, selection.values)
+    if histograms is not None:
+        yield from column_frames(Kind.HISTOGRAM_POSITIONS, histograms.positions)
+        yield from column_frames(Kind.HISTOGRAM_LENGTHS, np.diff(histograms.offsets).astype(np.uint32))
+        yield from column_frames(Kind.HISTOGRAM_BYTES, histograms.data)
     yield frame(Kind.END)
 
 
@@ -109,7 +122,28 @@ def error_of(content: dict[str, Any]) -> Exception:
             return RetryableError(message)
 
 
-def _header(strings: _Strings, names: tuple[str, ...], n_series: int, n_samples: int) -> bytes:
+def metadata_frames(metadata: dict[str, list[Metadata]]) -> Iterator[bytes]:
+    """Metadata by family, as frames: one string a family."""
+    rows = [[family, [asdict(one) for one in known]] for family, known in metadata.items()]
+    yield from text_frames([orjson.dumps(row).decode() for row in rows])
+
+
+def exemplar_frames(found: list[SeriesExemplars]) -> Iterator[bytes]:
+    """Exemplars by series, as frames: one string a series; values as the hex digits of their bits."""
+    rows = [
+        [one.labels, [[e.labels, struct.pack("<d", e.value).hex(), e.timestamp_ms] for e in one.exemplars]]
+        for one in found
+    ]
+    yield from text_frames([orjson.dumps(row).decode() for row in rows])
+
+
+def _header(
+    strings: _Strings,
+    names: tuple[str, ...],
+    n_series: int,
+    n_samples: int,
+    histograms: EncodedHistograms | None = None,
+) -> bytes:
     content = {
         "v": VERSION,
         "names": names,
@@ -117,6 +151,8 @@ def _header(strings: _Strings, names: tuple[str, ...], n_series: int, n_samples:
         "samples": n_samples,
         "strings": len(strings.lengths),
         "string_bytes": len(strings.data),
+        "histograms": 0 if histograms is None else len(histograms),
+        "histogram_bytes": 0 if histograms is None else len(histograms.data),
     }
     return json_frame(Kind.HEADER, content)
 
@@ -184,8 +220,52 @@ def read_selection(reader: FrameReader, max_samples: int) -> Selection:
     reader.fill(Kind.TIMESTAMPS, timestamps)
     _check_ascending(offsets, timestamps)
     reader.fill(Kind.VALUES, values)
+    histograms = _read_histograms(reader, shape) if shape.n_histograms else None
     reader.end()
-    return Selection(table, offsets, timestamps, values)
+    return Selection(table, offsets, timestamps, values, histograms)
+
+
+def _read_histograms(reader: FrameReader, shape: _Shape) -> EncodedHistograms:
+    try:
+        positions = np.empty(shape.n_histograms, dtype=np.int64)
+        lengths = np.empty(shape.n_histograms, dtype=np.uint32)
+        data = np.empty(shape.n_histogram_bytes, dtype=np.uint8)
+    except MemoryError:
+        raise WireError("the answer is larger than memory") from None
+    reader.fill(Kind.HISTOGRAM_POSITIONS, positions)
+    reader.fill(Kind.HISTOGRAM_LENGTHS, lengths)
+    if positions[0] < 0 or positions[-1] >= shape.n_samples or (positions[1:] <= positions[:-1]).any():
+        raise WireError("the positions of histograms do not ascend among the samples")
+    offsets = np.zeros(shape.n_histograms + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if offsets[-1] != shape.n_histogram_bytes:
+        raise WireError("the lengths of histograms do not add up")
+    reader.fill(Kind.HISTOGRAM_BYTES, data)
+    return EncodedHistograms(positions, offsets, data)
+
+
+def read_metadata(reader: FrameReader) -> dict[str, list[Metadata]]:
+    """Metadata by family."""
+    try:
+        rows = [orjson.loads(text) for text in read_texts(reader)]
+        return {str(family): [Metadata(**one) for one in known] for family, known in rows}
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        raise WireError(f"the answer's metadata cannot be read: {error}") from None
+
+
+def read_exemplars(reader: FrameReader) -> list[SeriesExemplars]:
+    """Exemplars by series."""
+    found = []
+    try:
+        for labels, exemplars in (orjson.loads(text) for text in read_texts(reader)):
+            one = SeriesExemplars(dict(labels))
+            for own, bits, time_ms in exemplars:
+                value = struct.unpack("<d", bytes.fromhex(bits))[0]
+                one.exemplars.append(Exemplar(dict(own), value, int(time_ms)))
+            found.append(one)
+    except (orjson.JSONDecodeError, TypeError, ValueError, struct.error) as error:
+        raise WireError(f"the answer's exemplars cannot be read: {error}") from None
+    return found
 
 
 def read_table(reader: FrameReader) -> LabelTable:
@@ -227,13 +307,14 @@ def _shape(content: dict[str, Any]) -> _Shape:
         raise WireError("the answer lacks the names of labels")
     if any(first >= second for first, second in pairwise(names)):
         raise WireError("the names of labels do not ascend")
-    counts = [content.get(key) for key in ("series", "samples", "strings", "string_bytes")]
-    limits = (MAX_SERIES, MAX_SAMPLES, MAX_CODES, MAX_STRING_BYTES)
+    keys = ("series", "samples", "strings", "string_bytes", "histograms", "histogram_bytes")
+    counts = [content.get(key) for key in keys]
+    limits = (MAX_SERIES, MAX_SAMPLES, MAX_CODES, MAX_STRING_BYTES, MAX_SAMPLES, MAX_HISTOGRAM_BYTES)
     for count, limit in zip(counts, limits, strict=True):
         if type(count) is not int or not 0 <= count <= limit:
             raise WireError("the answer announces impossible sizes")
     shape = _Shape(tuple(names), *counts)  # type: ignore[arg-type]
-    if len(names) * shape.n_series > MAX_CODES:
+    if len(names) * shape.n_series > MAX_CODES or shape.n_histograms > shape.n_samples:
         raise WireError("the answer announces impossible sizes")
     return shape
 

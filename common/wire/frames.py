@@ -51,6 +51,9 @@ class Kind(IntEnum):
     VALUES = 7
     END = 8
     ERROR = 9
+    HISTOGRAM_POSITIONS = 10
+    HISTOGRAM_LENGTHS = 11
+    HISTOGRAM_BYTES = 12
 
 
 class _ThreadState(threading.local):

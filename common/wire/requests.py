@@ -13,7 +13,8 @@ from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 VERSION = 1
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-PATHS = {read: f"/internal/v1/{read}" for read in ("select", "series", "label_names", "label_values", "caught_up")}
+_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "caught_up")
+PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 
 
@@ -25,7 +26,7 @@ class ReadRequest:
     required: next offset of each partition that must have been reached before reading; None for an eventual read.
     wait_s: how long the node may wait for that.
     matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
-    max_samples: of `select`. label: of `label_values`.
+    max_samples: of `select`. label: of `label_values`, or the family of `metadata`, '' for all.
     """
 
     node: str

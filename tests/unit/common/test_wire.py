@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import CallerError, RetryableError
+from common.histograms import EncodedHistograms
 from common.labels import LabelTable, StringPool
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, Selection, TooManySamples
+from common.store import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Exemplar,
+    Matcher,
+    MatchOp,
+    Metadata,
+    NotCaughtUp,
+    Selection,
+    SeriesExemplars,
+    TooManySamples,
+)
 from common.wire import answers
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame
 from common.wire.requests import MAX_REQUEST_BYTES, ReadRequest, encode_request, parse_request
@@ -21,6 +34,10 @@ SELECTION = Selection(
     np.array([0, 2, 3, 5]),
     np.array([MIN_TIME_MS, MAX_TIME_MS, 5, 1, 2]),
     np.array([0.0, -0.0, np.nan, np.inf, 1.5]),
+)
+WITH_HISTOGRAMS = replace(
+    SELECTION,
+    histograms=EncodedHistograms(np.array([1, 4]), np.array([0, 3, 7]), np.frombuffer(b"onetwo!", dtype=np.uint8)),
 )
 SELECTION_BYTES = b"".join(answers.selection_frames(SELECTION))
 
@@ -35,7 +52,42 @@ def same(found: Selection, expected: Selection) -> bool:
         and found.offsets.tolist() == expected.offsets.tolist()
         and found.timestamps.tolist() == expected.timestamps.tolist()
         and found.values.tobytes() == expected.values.tobytes()
+        and _histograms(found) == _histograms(expected)
     )
+
+
+def _histograms(selection: Selection) -> list[bytes]:
+    found = selection.histograms
+    columns = [] if found is None else [found.positions, found.offsets, found.data]
+    return [column.tobytes() for column in columns]
+
+
+def test_histograms_of_a_selection_survive_the_wire_and_damage_is_told() -> None:
+    data = b"".join(answers.selection_frames(WITH_HISTOGRAMS))
+    assert same(select(data), WITH_HISTOGRAMS)
+    for end in range(len(data)):
+        with pytest.raises(WireError):
+            select(data[:end])
+    histograms = WITH_HISTOGRAMS.histograms
+    assert histograms is not None
+    for wrong in (np.array([4, 1]), np.array([1, 5]), np.array([-1, 1]), np.array([2, 2])):
+        bad = replace(WITH_HISTOGRAMS, histograms=replace(histograms, positions=wrong))
+        with pytest.raises(WireError, match="do not ascend among the samples"):
+            select(b"".join(answers.selection_frames(bad)))
+
+
+def test_metadata_and_exemplars_survive_the_wire() -> None:
+    metadata = {"up": [Metadata("gauge", "is it ü", ""), Metadata("unknown", "", "s")], "other": []}
+    found = answers.read_metadata(FrameReader([b"".join(answers.metadata_frames(metadata))]))
+    assert found == metadata
+    exemplars = [
+        SeriesExemplars({"__name__": "a"}, [Exemplar({"id": "ü"}, -0.0, MIN_TIME_MS), Exemplar({}, np.inf, 5)])
+    ]
+    assert answers.read_exemplars(FrameReader([b"".join(answers.exemplar_frames(exemplars))])) == exemplars
+    garbled = b"".join(answers.text_frames(['{"a": 1}']))
+    for read in (answers.read_metadata, answers.read_exemplars):
+        with pytest.raises(WireError, match="cannot be read"):
+            read(FrameReader([garbled]))
 
 
 def test_a_selection_survives_the_wire_however_it_is_cut_into_chunks() -> None:
@@ -86,7 +138,17 @@ def test_any_bytes_are_an_error(data: bytes) -> None:
 
 def lying(content: dict[str, object], *parts: tuple[Kind, np.ndarray]) -> bytes:
     """An answer with right checksums whose content is up to the test."""
-    header = {"v": 1, "names": [], "series": 0, "samples": 0, "strings": 0, "string_bytes": 0, **content}
+    header = {
+        "v": 1,
+        "names": [],
+        "series": 0,
+        "samples": 0,
+        "strings": 0,
+        "string_bytes": 0,
+        "histograms": 0,
+        "histogram_bytes": 0,
+        **content,
+    }
     data = json_frame(Kind.HEADER, header)
     for kind, column in parts:
         data += b"".join(column_frames(kind, column))
