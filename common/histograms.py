@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from common.errors import CorruptError
+from common.kernels.native_decode import decode_histograms
 
 HINT_UNKNOWN, HINT_RESET, HINT_NOT_RESET, HINT_GAUGE = range(4)
 CUSTOM_BOUNDS = -53
@@ -42,6 +47,22 @@ class Histograms:
     def __len__(self) -> int:
         return len(self.schemas)
 
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """The columns in order, as kernels take them."""
+        return (
+            self.hints,
+            self.schemas,
+            self.zero_thresholds,
+            self.zero_counts,
+            self.counts,
+            self.sums,
+            self.bucket_offsets,
+            self.bucket_keys,
+            self.bucket_counts,
+            self.bound_offsets,
+            self.bounds,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedHistograms:
@@ -57,3 +78,77 @@ class EncodedHistograms:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+
+def empty() -> Histograms:
+    """No histograms."""
+    return _allocate(0, 0, 0)
+
+
+def decode(encoded: EncodedHistograms) -> Histograms:
+    """Histograms from their bytes; row i is that of `encoded.positions[i]`.
+
+    Raises:
+        CorruptError: one is not as `docs/format/histogram.md` says.
+    """
+    n = len(encoded)
+    data = np.require(encoded.data, dtype=np.uint8, requirements=("C", "W"))
+    offsets = np.require(encoded.offsets, dtype=np.int64, requirements=("C", "W"))
+    sizes = _allocate(n, 0, 0)
+    scalars = np.zeros((4, n))
+    for fill in (False, True):
+        into = _allocate(n, int(sizes.bucket_offsets[-1]), int(sizes.bound_offsets[-1])) if fill else sizes
+        row = decode_histograms(data, offsets, fill, into.hints, into.schemas, scalars, *into.columns()[6:])
+        if row >= 0:
+            raise CorruptError(f"histogram {row} of {n} is not a histogram")
+    return replace(into, zero_thresholds=scalars[0], zero_counts=scalars[1], counts=scalars[2], sums=scalars[3])
+
+
+def take(histograms: Histograms, rows: NDArray[np.integer[Any]]) -> Histograms:
+    """These rows, in this order."""
+    bucket_offsets, buckets = _gather(histograms.bucket_offsets, rows)
+    bound_offsets, bounds = _gather(histograms.bound_offsets, rows)
+    columns: list[NDArray[Any]] = [column[rows] for column in histograms.columns()[:6]]
+    columns += [bucket_offsets, histograms.bucket_keys[buckets], histograms.bucket_counts[buckets]]
+    columns += [bound_offsets, histograms.bounds[bounds]]
+    return Histograms(*columns)
+
+
+def concatenate(parts: Sequence[Histograms]) -> Histograms:
+    """All rows of the parts, one part after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return empty()
+    columns = [np.concatenate(column) for column in zip(*(part.columns() for part in parts), strict=True)]
+    for at in (6, 9):
+        sizes = np.concatenate([np.diff(part.columns()[at]) for part in parts])
+        columns[at] = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)))
+    return Histograms(*columns)
+
+
+def _gather(
+    offsets: NDArray[np.int64], rows: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Offsets of the chosen rows, and the places of what is theirs."""
+    starts = offsets[rows]
+    sizes = offsets[np.asarray(rows) + 1] - starts
+    chosen = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=chosen[1:])
+    return chosen, np.arange(int(chosen[-1])) + np.repeat(starts - chosen[:-1], sizes)
+
+
+def _allocate(n: int, n_buckets: int, n_bounds: int) -> Histograms:
+    return Histograms(
+        np.zeros(n, dtype=np.uint8),
+        np.zeros(n, dtype=np.int32),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n + 1, dtype=np.int64),
+        np.zeros(n_buckets, dtype=np.int64),
+        np.zeros(n_buckets),
+        np.zeros(n + 1, dtype=np.int64),
+        np.zeros(n_bounds),
+    )
