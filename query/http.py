@@ -224,8 +224,11 @@ def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:
     labels, drop_name = value.labels.take(np.arange(n_series)), value.drop_name[:n_series]
     if isinstance(value, RangeVector):
         return replace(value, labels=labels, drop_name=drop_name, offsets=value.offsets[: n_series + 1])
+    histograms = value.histograms
+    if histograms is not None:
+        histograms = replace(histograms, index=histograms.index[:n_series])
     values, present = value.values[:n_series], value.present[:n_series]
-    return Vector(labels=labels, values=values, present=present, drop_name=drop_name)
+    return Vector(labels, values, present, drop_name, histograms)
 
 
 def _data(data: object, *, truncated: bool = False) -> Response:

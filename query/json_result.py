@@ -8,10 +8,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from common.histograms import Histograms, take
 from common.kernels.json_result import POINT_BYTES, write_points
 from common.labels import LabelTable
 from query.engine.engine import QueryResult
-from query.engine.values import RangeVector, Scalar, String, Vector
+from query.engine.native.ops import buckets
+from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector
 
 CHUNK_POINTS = 1 << 15
 
@@ -25,7 +27,9 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
     elif isinstance(value, String):
         yield orjson.dumps([int(result.steps[0]) / 1000, value.value])
     elif isinstance(value, RangeVector):
-        yield from _series(value.labels, value.offsets, value.timestamps, value.values, single=False)
+        index = None if value.histograms is None else value.histograms.index
+        columns = value.offsets, value.timestamps, value.values
+        yield from _samples(value.labels, *columns, value.histograms, index, single=False)
     else:
         yield from _vector(value, result.steps, single=result.kind == "vector")
     yield b"}" + _annotations([*result.warnings, *extra_warnings], result.infos) + b"}"
@@ -49,7 +53,25 @@ def _vector(value: Vector, steps: NDArray[np.int64], *, single: bool) -> Iterato
     counts = np.count_nonzero(value.present, axis=1)
     offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)))
     timestamps = np.broadcast_to(steps, value.present.shape)[value.present]
-    yield from _series(value.labels, offsets, timestamps, value.values[value.present], single=single)
+    index = None if value.histograms is None else value.histograms.index[value.present]
+    columns = offsets, timestamps, value.values[value.present]
+    yield from _samples(value.labels, *columns, value.histograms, index, single=single)
+
+
+def _samples(
+    labels: LabelTable,
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    histograms: HistogramCells | None,
+    index: NDArray[np.int32] | None,
+    *,
+    single: bool,
+) -> Iterator[bytes]:
+    if histograms is None or index is None:
+        yield from _series(labels, offsets, timestamps, values, single=single)
+    else:
+        yield from with_histograms(labels, offsets, timestamps, values, histograms.rows, index, single=single)
 
 
 def _series(
@@ -106,3 +128,63 @@ def _points(
 def _point(time_ms: int, value: float) -> bytes:
     text, _ = _points(np.array([0, 1], dtype=np.int64), np.array([time_ms], dtype=np.int64), np.array([value]))
     return text
+
+
+def with_histograms(
+    labels: LabelTable,
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    rows: Histograms,
+    index: NDArray[np.int32],
+    *,
+    single: bool,
+) -> Iterator[bytes]:
+    """The series of a result in which some samples are histograms: those with an index of 0 or more."""
+    floats, key = (b'"value":', b'"histogram":') if single else (b'"values":[', b'"histograms":[')
+    close = b"" if single else b"]"
+    yield b"["
+    for row in range(len(labels)):
+        part = slice(int(offsets[row]), int(offsets[row + 1]))
+        held = index[part] >= 0
+        fields = [b'"metric":{' + _metrics(labels, row, row + 1)[0] + b"}"]
+        if not held.all():
+            n = int(np.count_nonzero(~held))
+            text, _ = _points(np.array([0, n], dtype=np.int64), timestamps[part][~held], values[part][~held])
+            fields.append(floats + text + close)
+        if held.any():
+            texts = histogram_texts(take(rows, index[part][held].astype(np.int64)))
+            seconds = [orjson.dumps(_seconds(time)) for time in timestamps[part][held].tolist()]
+            points = [b"[" + time + b"," + text + b"]" for time, text in zip(seconds, texts, strict=True)]
+            fields.append(key + b",".join(points) + close)
+        yield (b"," if row else b"") + b"{" + b",".join(fields) + b"}"
+    yield b"]"
+
+
+def _seconds(time_ms: int) -> int | float:
+    return time_ms // 1000 if time_ms % 1000 == 0 else time_ms / 1000
+
+
+def histogram_texts(rows: Histograms) -> list[bytes]:
+    """Each histogram as Prometheus' API has it."""
+    offsets, rules, lower, upper, counts = buckets(rows)
+    numbers = _numbers(np.concatenate((rows.counts, rows.sums, lower, upper, counts)))
+    n, m = len(rows), len(lower)
+    bounds = offsets.tolist()
+    out = []
+    for i in range(n):
+        text = b'{"count":"' + numbers[i] + b'","sum":"' + numbers[n + i] + b'"'
+        parts = [
+            b'[%d,"%b","%b","%b"]' % (rules[at], *(numbers[2 * n + at + k * m] for k in range(3)))
+            for at in range(bounds[i], bounds[i + 1])
+        ]
+        out.append(text + (b',"buckets":[' + b",".join(parts) + b"]}" if parts else b"}"))
+    return out
+
+
+def _numbers(values: NDArray[np.float64]) -> list[bytes]:
+    """Each number as text."""
+    offsets = np.arange(len(values) + 1, dtype=np.int64)
+    text, ends = _points(offsets, np.zeros(len(values), dtype=np.int64), values)
+    starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1])).tolist()
+    return [text[start:end][4:-2] for start, end in zip(starts, ends.tolist(), strict=True)]

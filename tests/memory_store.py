@@ -7,17 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import re2
 
+from common.histograms import EncodedHistograms
 from common.labels import Labels, LabelTable, StringPool, canonical_labels
 from common.store import Matcher, MatchOp, Metadata, Selection, SeriesExemplars, TooManySamples
 
-Samples = Iterable[tuple[int, float]]
+Samples = Iterable[tuple[int, float | bytes]]
+"""A histogram is its bytes (`docs/format/histogram.md`)."""
 
 
 class MemoryStore:
     """Series as lists of (timestamp in ms, value); kept in the order in which they were added."""
 
     def __init__(self, series: Iterable[tuple[Labels, Samples]] = ()) -> None:
-        self._series: dict[bytes, tuple[dict[str, str], dict[int, float]]] = {}
+        self._series: dict[bytes, tuple[dict[str, str], dict[int, float | bytes]]] = {}
         self._pool = StringPool()
         self.selects: list[tuple[tuple[Matcher, ...], int, int]] = []
         for labels, samples in series:
@@ -49,11 +51,21 @@ class MemoryStore:
                 values += [samples[t] for t in inside]
         if len(timestamps) > max_samples:
             raise TooManySamples(f"the query selects {len(timestamps)} samples, more than {max_samples}")
+        positions = [i for i, value in enumerate(values) if isinstance(value, bytes)]
+        histograms = None
+        if positions:
+            encoded = [value for value in values if isinstance(value, bytes)]
+            histograms = EncodedHistograms(
+                np.array(positions, dtype=np.int64),
+                np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+                np.frombuffer(bytearray().join(encoded), dtype=np.uint8),
+            )
         return Selection(
             LabelTable.of(label_sets, self._pool),
             np.cumsum(counts, dtype=np.int64),
             np.array(timestamps, dtype=np.int64),
-            np.array(values, dtype=np.float64),
+            np.array([0.0 if isinstance(value, bytes) else value for value in values], dtype=np.float64),
+            histograms,
         )
 
     def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:

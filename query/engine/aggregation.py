@@ -22,8 +22,11 @@ from common.kernels.aggregate import (
 )
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.budget import Budget
+from query.engine.cells import HistogramPool
 from query.engine.functions.gonumbers import format_g
 from query.engine.gofmt import positional
+from query.engine.histogram_aggregation import IGNORING, fold_histograms, say_ignored
+from query.engine.histogram_aggregation import texts as histogram_texts
 from query.engine.labeling import Rows, drop, empty_table, keep, number, set_label
 from query.engine.values import Annotations, EvalError, Scalar, String, Value, Vector
 from query.promql.ast import Aggregate
@@ -45,7 +48,12 @@ _SMALLEST_INT64 = -9223372036854775808.0
 
 
 def aggregate(
-    node: Aggregate, vector: Vector, parameter: Value | None, annotations: Annotations, budget: Budget
+    node: Aggregate,
+    vector: Vector,
+    parameter: Value | None,
+    histograms: HistogramPool,
+    annotations: Annotations,
+    budget: Budget,
 ) -> Vector:
     """Evaluate an aggregation; `parameter` is the evaluated first argument, if the operator has one.
 
@@ -54,7 +62,13 @@ def aggregate(
     """
     if node.op == "count_values":
         assert isinstance(parameter, String)
-        return _count_values(node, vector, parameter.value, budget)
+        return _count_values(node, vector, parameter.value, histograms, budget)
+    index = None
+    if node.op in IGNORING or node.op in ("sum", "avg"):
+        everything = vector
+        vector, index = histograms.without_histograms(vector)
+        if index is not None and node.op in IGNORING:
+            say_ignored(node, annotations)
     numbers = parameter.values if isinstance(parameter, Scalar) else np.zeros(vector.values.shape[1])
     if node.op in _PICKS:
         return _pick(node, vector, numbers)
@@ -67,6 +81,9 @@ def aggregate(
         values, present = _quantile(node, vector, group, len(firsts), numbers, annotations)
     else:
         values, present = _fold(node.op, vector, group, len(firsts), budget)
+        if index is not None and node.op not in IGNORING:
+            fold_histograms(node, vector, index, group, values, present, histograms, annotations)
+            vector = everything
     return Vector(labels, values, present, _dropped(vector, group, len(firsts)))
 
 
@@ -218,7 +235,9 @@ def _fraction(labels: dict[str, str]) -> float:
     return float(xxhash.xxh64_intdigest(b"".join(parts))) / float((1 << 64) - 1)
 
 
-def _count_values(node: Aggregate, vector: Vector, label: str, budget: Budget) -> Vector:
+def _count_values(
+    node: Aggregate, vector: Vector, label: str, histograms: HistogramPool, budget: Budget
+) -> Vector:
     """One series for each value in each group, which counts the members that have it."""
     if not label or any(0xD800 <= ord(char) <= 0xDFFF for char in label):
         raise EvalError(f"invalid label name {quote(label)}")
@@ -233,6 +252,13 @@ def _count_values(node: Aggregate, vector: Vector, label: str, budget: Budget) -
         )
     distinct, inverse = np.unique(vector.values[rows, steps].view(np.int64), return_inverse=True)
     texts = [positional(value) for value in distinct.view(np.float64).tolist()]
+    numbers = histograms.index(distinct.view(np.float64))
+    if numbers is not None:
+        held = np.flatnonzero(numbers >= 0)
+        for i, text in zip(
+            held.tolist(), histogram_texts(numbers[held].astype(np.int64), histograms), strict=True
+        ):
+            texts[i] = text
     budget.check()
     # NaNs of different bits have one text, and so one code.
     codes = np.array([pool.intern(text) for text in texts], dtype=np.int32)[inverse]

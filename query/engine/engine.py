@@ -15,6 +15,7 @@ from common.errors import CallerError
 from common.labels import StringPool
 from common.store import SeriesStore
 from query.engine.budget import Budget, QueryCancelled, QueryTimeout
+from query.engine.cells import HistogramPool
 from query.engine.evaluator import Evaluator
 from query.engine.frame import Frame
 from query.engine.labeling import empty_table, order
@@ -150,13 +151,18 @@ class Engine:
         budget = Budget(config.max_samples, deadline_s, cancelled or self._stopping)
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
-        sources = Sources(self._store, budget, lookback_ms, config.default_subquery_step_ms)
+        histograms = HistogramPool()
+        sources = Sources(self._store, budget, histograms, lookback_ms, config.default_subquery_step_ms)
         sources.plan(expr, frame)
         pool = sources.fetch()
-        evaluator = Evaluator(sources, pool, budget, annotations, lookback_ms, config.default_subquery_step_ms)
+        evaluator = Evaluator(
+            sources, pool, histograms, budget, annotations, lookback_ms, config.default_subquery_step_ms
+        )
         value = evaluator.evaluate(expr, frame)
         budget.check()
         kind, value = _final(value, is_range=step_ms > 0)
+        if isinstance(value, Vector | RangeVector):
+            value = histograms.unfolded(value)
         stats = QueryStats(budget.series, budget.samples)
         return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
 

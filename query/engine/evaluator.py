@@ -11,10 +11,12 @@ from common.labels import StringPool
 from query.engine.aggregation import aggregate
 from query.engine.binary import binary
 from query.engine.budget import Budget
+from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds
 from query.engine.functions import FUNCTIONS
 from query.engine.labeling import adopt, empty_table
 from query.engine.merging import merge_rows
+from query.engine.native.ops import negate
 from query.engine.selecting import Sources
 from query.engine.values import Annotations, Context, EvalError, RangeVector, Scalar, String, Value, Vector
 from query.promql.ast import (
@@ -71,6 +73,7 @@ class Evaluator:
         self,
         sources: Sources,
         pool: StringPool,
+        histograms: HistogramPool,
         budget: Budget,
         annotations: Annotations,
         lookback_ms: int,
@@ -78,6 +81,7 @@ class Evaluator:
     ) -> None:
         self._sources = sources
         self._pool = pool
+        self._histograms = histograms
         self._budget = budget
         self._annotations = annotations
         self._lookback_ms = lookback_ms
@@ -106,10 +110,10 @@ class Evaluator:
             case Subquery():
                 return self._subquery(expr, frame)
             case Unary():
-                return _unary(expr, self.evaluate(expr.expr, frame))
+                return self._unary(expr, self.evaluate(expr.expr, frame))
             case Binary():
                 lhs, rhs = self.evaluate(expr.lhs, frame), self.evaluate(expr.rhs, frame)
-                return binary(expr, lhs, rhs, self._annotations, self._budget)
+                return binary(expr, lhs, rhs, self._histograms, self._annotations, self._budget)
             case Aggregate():
                 return self._aggregate(expr, frame)
             case Call():
@@ -162,7 +166,7 @@ class Evaluator:
         parameter = None if expr.param is None else self.evaluate(expr.param, frame)
         vector = self.evaluate(expr.expr, frame)
         assert isinstance(vector, Vector)
-        return aggregate(expr, vector, parameter, self._annotations, self._budget)
+        return aggregate(expr, vector, parameter, self._histograms, self._annotations, self._budget)
 
     def _call(self, expr: Call, frame: Frame) -> Value:
         if expr.function == "timestamp":
@@ -176,16 +180,35 @@ class Evaluator:
         if function is None:
             raise EvalError(f"function {expr.function} is not supported")
         _refuse_extended(expr)
-        args = tuple(self.evaluate(_unwrap(arg), frame) for arg in expr.args)
+        args = tuple(self._argument(_unwrap(arg), frame) for arg in expr.args)
         context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
         self._budget.check()
         value = function(context, args, expr)
         if not isinstance(value, Vector):
             return value
+        value = self._histograms.folded(value)
         if value.labels.pool is not self._pool:
             value = replace(value, labels=adopt(value.labels, self._pool))
         # A function that changes labels may have made equal ones.
         return merge_rows(_writeable(value))
+
+    def _argument(self, expr: Expr, frame: Frame) -> Value:
+        value = self.evaluate(expr, frame)
+        return self._histograms.unfolded(value) if isinstance(value, Vector | RangeVector) else value
+
+    def _unary(self, expr: Unary, value: Value) -> Value:
+        if expr.op == "+":
+            return value
+        if isinstance(value, Scalar):
+            return Scalar(-value.values)
+        assert isinstance(value, Vector)
+        floats, index = self._histograms.without_histograms(value)
+        negated = -floats.values
+        if index is not None:
+            held = index >= 0
+            rows = self._histograms.take(index[held].astype(np.int64))
+            negated[held] = self._histograms.add(negate(rows))
+        return replace(value, values=negated, drop_name=np.ones_like(value.drop_name))
 
 
 def _refuse_extended(call: Call) -> None:
@@ -217,15 +240,6 @@ def _writeable(vector: Vector) -> Vector:
 def _nothing(pool: StringPool) -> Vector:
     none = np.zeros((0, 0))
     return Vector(empty_table(pool), none, none.astype(np.bool_), np.zeros(0, dtype=np.bool_))
-
-
-def _unary(expr: Unary, value: Value) -> Value:
-    if expr.op == "+":
-        return value
-    if isinstance(value, Scalar):
-        return Scalar(-value.values)
-    assert isinstance(value, Vector)
-    return replace(value, values=-value.values, drop_name=np.ones_like(value.drop_name))
 
 
 def _repeat(value: Value, n_steps: int, budget: Budget) -> Value:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.kernels.select import interpolate, look_back
 from common.labels import LabelTable, StringPool
 from common.parallel import in_rows
 from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
 from query.engine.budget import Budget
+from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds, n_steps_inside
 from query.engine.labeling import adopt
 from query.engine.values import RangeVector, Vector
@@ -36,8 +38,16 @@ class Sources:
     matchers share one read, and the strings of all labels are known before the query adds its own.
     """
 
-    def __init__(self, store: SeriesStore, budget: Budget, lookback_ms: int, subquery_step_ms: int) -> None:
+    def __init__(
+        self,
+        store: SeriesStore,
+        budget: Budget,
+        histograms: HistogramPool,
+        lookback_ms: int,
+        subquery_step_ms: int,
+    ) -> None:
         self._store = store
+        self._histograms = histograms
         self._budget = budget
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
@@ -110,12 +120,15 @@ class Sources:
             table = selection.labels
             # The codes of the pool that was forked are valid in the fork.
             own = LabelTable(pool, table.names, table.codes) if table.pool is base else adopt(table, pool)
+            values = selection.values
+            if selection.histograms is not None:
+                values = self._histograms.decoded(values, selection.histograms)
             # Kernels take writeable arrays only, whether they write or not.
             renamed = Selection(
                 own,
                 np.require(selection.offsets, requirements=("C", "W")),
                 np.require(selection.timestamps, requirements=("C", "W")),
-                np.require(selection.values, requirements=("C", "W")),
+                np.require(values, requirements=("C", "W")),
             )
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
         return pool
@@ -145,7 +158,7 @@ class Sources:
         out = np.empty((n_series, len(columns)), dtype=np.int64)
         present = np.empty(out.shape, dtype=np.bool_)
         if selector.extended == "smoothed" and not times:
-            kept, values = self._kept(selection), out.view(np.float64)
+            kept, values = self._floats(self._kept(selection)), out.view(np.float64)
             interpolate(kept.offsets, kept.timestamps, kept.values, columns, self._lookback_ms, values, present)
         else:
             bits = selection.values.view(np.int64)
@@ -169,6 +182,11 @@ class Sources:
             kept = self._without_stale[id(selection)] = without_stale_markers(selection)
         return kept
 
+    def _floats(self, selection: Selection) -> Selection:
+        """There is nothing between two histograms."""
+        index = self._histograms.index(selection.values)
+        return selection if index is None else _without(selection, np.flatnonzero(index >= 0))
+
     def ranges(self, selector: MatrixSelector, frame: Frame) -> RangeVector:
         """Each series' samples around the window of each step."""
         ends = frame.ends(selector.selector)
@@ -181,13 +199,16 @@ class Sources:
 def without_stale_markers(selection: Selection) -> Selection:
     """Range vectors do not see stale markers."""
     stale = np.flatnonzero(selection.values.view(np.int64) == STALE_NAN_BITS)
-    if not len(stale):
-        return selection
+    return _without(selection, stale) if len(stale) else selection
+
+
+def _without(selection: Selection, places: NDArray[np.int64]) -> Selection:
+    """Without the samples at these places."""
     return Selection(
         selection.labels,
-        selection.offsets - np.searchsorted(stale, selection.offsets),
-        np.delete(selection.timestamps, stale),
-        np.delete(selection.values, stale),
+        selection.offsets - np.searchsorted(places, selection.offsets),
+        np.delete(selection.timestamps, places),
+        np.delete(selection.values, places),
     )
 
 
