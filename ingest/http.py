@@ -24,7 +24,7 @@ from ingest.ingestor import Ingestor, WriteOutcome
 
 PATHS = ("/api/v1/write", "/write")
 _MEDIA_TYPE = "application/x-protobuf"
-_MESSAGE = "prometheus.writerequest"
+_MESSAGES = {"prometheus.writerequest": 1, "io.prometheus.write.v2.request": 2}
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -75,23 +75,25 @@ class WriteEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
         ingestor = self._ingestor
+        version = 1
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _USED_HEADERS}
         try:
             ingestor.check_open()
-            check_type(headers.get(b"content-type", ""), headers.get(b"content-encoding", ""))
+            version = version_of(headers.get(b"content-type", ""), headers.get(b"content-encoding", ""))
             declared = headers.get(b"content-length", "0")
             body = await _read_body(receive, declared, ingestor.config.max_compressed_bytes)
-            outcome = await self._outcome(ingestor.submit(body))
+            outcome = await self._outcome(ingestor.submit_v2(body) if version == 2 else ingestor.submit(body))
         except RequestRefused as error:
-            return _text(error.status, str(error))
+            return _text(error.status, str(error), *(_written(None) if version == 2 else ()))
         except RetryableError as error:
             retry_after = str(max(1, math.ceil(error.retry_after_s))).encode()
             return _text(503, str(error), (b"retry-after", retry_after))
         except _Disconnected:
             return _text(400, "the body ended early")
+        written = _written(outcome) if version == 2 else ()
         if outcome.refusal is not None:
-            return _text(outcome.refusal.status, outcome.refusal.message)
-        return _STORED
+            return _text(outcome.refusal.status, outcome.refusal.message, *written)
+        return _Answer(204, list(written), b"") if written else _STORED
 
     def _outcome(self, future: Future[WriteOutcome]) -> asyncio.Future[WriteOutcome]:
         loop = asyncio.get_running_loop()
@@ -152,8 +154,20 @@ def _text(status: int, message: str, *headers: tuple[bytes, bytes]) -> _Answer:
     return _Answer(status, [*always, *headers], body)
 
 
-def check_type(content_type: str, content_encoding: str) -> None:
-    """Accept remote write 1.0 only; a missing header stands for the right one, as in Prometheus.
+def _written(outcome: WriteOutcome | None) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers by which an answer to 2.0 says how much was stored."""
+    counts = (0, 0, 0)
+    if outcome is not None:
+        counts = outcome.n_samples - outcome.n_histograms, outcome.n_histograms, outcome.n_exemplars
+    kinds = (b"samples", b"histograms", b"exemplars")
+    return tuple(
+        (b"x-prometheus-remote-write-%b-written" % kind, b"%d" % count)
+        for kind, count in zip(kinds, counts, strict=True)
+    )
+
+
+def version_of(content_type: str, content_encoding: str) -> int:
+    """Which version of remote write a request is, 1 or 2; a missing header stands for 1.0, as in Prometheus.
 
     Raises:
         UnsupportedType: it is something else; says what.
@@ -161,15 +175,20 @@ def check_type(content_type: str, content_encoding: str) -> None:
     media_type, *parameters = (part.strip() for part in content_type.split(";"))
     if media_type and media_type.lower() != _MEDIA_TYPE:
         raise UnsupportedType(f"Content-Type is {media_type}; {_MEDIA_TYPE} is expected")
+    version = 1
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         message = value.strip().strip('"')
-        if name.strip().lower() == "proto" and message.lower() != _MESSAGE:
-            raise UnsupportedType(
-                f"protobuf message {message} is not supported; send prometheus.WriteRequest (remote write 1.0)"
-            )
+        if name.strip().lower() == "proto":
+            if message.lower() not in _MESSAGES:
+                raise UnsupportedType(
+                    f"protobuf message {message} is not supported; send prometheus.WriteRequest (remote write 1.0)"
+                    " or io.prometheus.write.v2.Request (2.0)"
+                )
+            version = _MESSAGES[message.lower()]
     if content_encoding.strip().lower() not in ("", "snappy"):
         raise UnsupportedType(f"Content-Encoding is {content_encoding}; snappy is expected")
+    return version
 
 
 class _Disconnected(Exception):

@@ -25,7 +25,7 @@ def unix_ms() -> int:
 
 
 class Ingestor:
-    """Takes bodies of remote write 1.0 from any thread and answers when the log has their samples.
+    """Takes bodies of remote write from any thread and answers when the log has their samples.
 
     gate: asked before each write; returns why none is accepted for now, or None.
     clock: Unix ms.
@@ -72,6 +72,10 @@ class Ingestor:
         The future raises BadRequest or BodyTooLarge (nothing stored), or LogUnavailable (perhaps stored).
         """
         return self._submit(body, self._reader.take)
+
+    def submit_v2(self, body: bytes) -> Future[WriteOutcome]:
+        """Like `submit`, with a body of remote write 2.0 (snappy block of an io.prometheus.write.v2.Request)."""
+        return self._submit(body, self._reader.take_v2)
 
     def submit_message(self, message: bytes) -> Future[WriteOutcome]:
         """Like `submit`, with a prometheus.WriteRequest that is not compressed."""

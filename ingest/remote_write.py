@@ -17,6 +17,7 @@ from ingest import messages
 from ingest.batcher import Batcher
 from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
+from ingest.remote_write_v2 import Transcoder
 
 _FIRST_BUFFER_BYTES = 1 << 20
 _FIRST_UNKNOWN = 4096
@@ -66,6 +67,8 @@ class RemoteWriteReader:
             dtype=np.int64,
         )
         self._counts = np.zeros(kernels.N_COUNTS, dtype=np.int64)
+        self._transcoder = Transcoder(config.max_body_bytes)
+        self._forgot_ms = 0
         self._set_buffer(_FIRST_BUFFER_BYTES)
         self._set_unknown(_FIRST_UNKNOWN)
         self._others = np.empty((_FIRST_OTHERS, 6), dtype=np.int64)
@@ -77,6 +80,14 @@ class RemoteWriteReader:
             BadRequest, BodyTooLarge: nothing of the request was taken.
         """
         return self._take(self._decompress(body), batcher)
+
+    def take_v2(self, body: bytes, batcher: Batcher) -> Taken:
+        """Like `take`, with a request of remote write 2.0 as it was sent."""
+        size = self._decompress(body)
+        if abs(batcher.attached.now_ms - self._forgot_ms) >= self._config.redeclare_s * 1000:
+            self._forgot_ms = batcher.attached.now_ms
+            self._transcoder.forget_metadata()
+        return self.take_message(self._transcoder.message(self._buffer[:size]), batcher)
 
     def take_message(self, message: bytes, batcher: Batcher) -> Taken:
         """Like `take`, with the message as it is before compression."""

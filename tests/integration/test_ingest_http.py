@@ -18,6 +18,9 @@ from ingest.http import in_front_of, router
 from ingest.ingestor import Ingestor
 from tests.memory_log import MemoryLog
 from tests.oracles import remote_write as oracle
+from tests.oracles.histogram import NativeHistogram
+from tests.oracles.remote_write_v2 import SeriesV2
+from tests.oracles.remote_write_v2 import request as request_v2
 from tests.unit.ingest.logs import batches_of, key_of, own_metrics, samples_of
 
 UP = {"__name__": "up", "job": "node"}
@@ -102,14 +105,30 @@ def test_spellings_of_remote_write_1_are_accepted(post: Post, content_type: str,
     assert post(ONE, headers={name: value for name, value in headers.items() if value}).status_code == 204
 
 
+V2 = {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "content-encoding": "snappy"}
+
+
+def test_version_2_is_answered_with_how_much_was_written(post: Post) -> None:
+    native = NativeHistogram(1, 5, 2.5, 0.1, 2, ((-1, 1), (1, 1)), (1, 2), is_float=False)
+    good = SeriesV2([("__name__", "a")], [(7, 0), (8, 0)], [native.message(5)], [([("id", "1")], 2.5, 6)])
+    bad = SeriesV2([("b", "a")], [(7, 0)])
+    for series, status, counts in (([good], 204, "211"), ([good, bad], 400, "211"), ([], 204, "000")):
+        response = post(oracle.snappy(request_v2(series)), headers=V2)
+        assert response.status_code == status
+        written = [f"x-prometheus-remote-write-{kind}-written" for kind in ("samples", "histograms", "exemplars")]
+        assert "".join(response.headers[name] for name in written) == counts
+    assert "no metric name" in post(oracle.snappy(request_v2([bad])), headers=V2).text
+    assert post(b"\x00garbage", headers=V2).headers[written[0]] == "0"
+
+
 @pytest.mark.parametrize(
     ("content_type", "encoding", "message"),
     [
         ("application/json", "snappy", "Content-Type is application/json"),
         (
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "application/x-protobuf;proto=io.prometheus.write.v3.Request",
             "snappy",
-            "io.prometheus.write.v2.Request",
+            "io.prometheus.write.v3.Request",
         ),
         ("application/x-protobuf", "gzip", "Content-Encoding is gzip"),
     ],
