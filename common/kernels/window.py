@@ -33,8 +33,8 @@ def is_change(before, after):
 
 
 @device
-def extrapolated(op, difference, first_value, to_start_ms, to_end_ms, sampled_ms, gaps, range_s):
-    """Stretch the difference between the first and last sample over the whole window."""
+def stretched(op, difference, first_value, to_start_ms, to_end_ms, sampled_ms, gaps, range_s):
+    """By what to multiply the difference between the first and last sample to have it of the whole window."""
     to_start = to_start_ms / 1000.0
     to_end = to_end_ms / 1000.0
     sampled = sampled_ms / 1000.0
@@ -50,7 +50,13 @@ def extrapolated(op, difference, first_value, to_start_ms, to_end_ms, sampled_ms
     factor = (sampled + to_start + to_end) / sampled
     if op == RATE:
         factor /= range_s
-    return difference * factor
+    return factor
+
+
+@device
+def extrapolated(op, difference, first_value, to_start_ms, to_end_ms, sampled_ms, gaps, range_s):
+    """The difference, stretched over the whole window."""
+    return difference * stretched(op, difference, first_value, to_start_ms, to_end_ms, sampled_ms, gaps, range_s)
 
 
 @kernel(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from common.kernels import functions as statistics
 from common.kernels import window
 from common.parallel import in_rows
+from query.engine.functions import native_windows as native
 from query.engine.functions.gonumbers import format_f, format_g
 from query.engine.functions.registry import (
     Function,
@@ -49,6 +50,19 @@ def _nameless(
 
 def _difference(op: int, context: Context, args: tuple[Value, ...], call: Call) -> Value:
     samples = range_of(args[0])
+    if samples.histograms is None:
+        return _float_difference(op, context, samples, call)
+    floats = _float_difference(op, context, native.stripped(samples), call)
+    selector = argument(call, 0)
+    extended = selector.selector.extended if isinstance(selector, MatrixSelector) else None
+    if op in (window.RESETS, window.CHANGES):
+        return native.events(op, samples, floats, None if extended is None else context.lookback_ms)
+    if extended is not None:
+        return floats
+    return native.difference(op, context, samples, floats, span_of(call, 0))
+
+
+def _float_difference(op: int, context: Context, samples: RangeVector, call: Call) -> Vector:
     values, present = _room(samples)
     range_s = samples.range_ms // 1000 + samples.range_ms % 1000 * 1_000_000 / 1e9
     about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
@@ -92,8 +106,15 @@ def aggregate(op: int, samples: RangeVector) -> tuple[NDArray[np.float64], NDArr
 
 def _over_time(op: int, context: Context, args: tuple[Value, ...], call: Call) -> Value:
     samples = range_of(args[0])
+    keeps_name = op in (statistics.FIRST, statistics.LAST)
+    if samples.histograms is not None and op in (statistics.SUM, statistics.AVG):
+        floats = _nameless(samples, *aggregate(op, native.stripped(samples)))
+        return native.summed(context, samples, floats, span_of(call, 0), mean=op == statistics.AVG)
     values, present = aggregate(op, samples)
-    return _nameless(samples, values, present, keeps_name=op in (statistics.FIRST, statistics.LAST))
+    result = _nameless(samples, values, present, keeps_name=keeps_name)
+    if samples.histograms is not None and keeps_name:
+        return native.picked(samples, result, last=op == statistics.LAST)
+    return result
 
 
 def _ranked(op: int, samples: RangeVector, q: NDArray[np.float64]) -> Vector:

@@ -68,7 +68,7 @@ def add(a: Histograms, b: Histograms, sign: float = 1.0) -> Combined:
     assert len(a) == len(b)
     out = room(len(a), len(a.bucket_keys) + len(b.bucket_keys), len(a.bounds))
     flags = np.zeros(len(a), dtype=np.uint8)
-    kernels.add_rows(_table(a), _table(b), sign, out.columns(), flags)
+    kernels.add_rows(table(a), table(b), sign, out.columns(), flags)
     return combined(out, flags)
 
 
@@ -111,7 +111,7 @@ def equal(a: Histograms, b: Histograms) -> Bools:
 def equal_rows(a: Histograms, rows: NDArray[np.int64], b: Histograms, others: NDArray[np.int64]) -> Bools:
     """`equal` of chosen rows."""
     out = np.empty(len(rows), dtype=np.bool_)
-    kernels.equal(_table(a), rows, _table(b), others, out)
+    kernels.equal(table(a), rows, table(b), others, out)
     return out
 
 
@@ -152,7 +152,7 @@ def sum_ranges(
     n_buckets, n_bounds = ((edges[ends] - edges[begins]).sum() for edges in (sizes, bounds))
     out = room(len(begins), int(n_buckets), int(n_bounds))
     flags = np.zeros(len(begins), dtype=np.uint8)
-    kernels.sum_ranges(_table(histograms), rows, begins, ends, mean, out.columns(), flags)
+    kernels.sum_ranges(table(histograms), rows, begins, ends, mean, out.columns(), flags)
     return combined(out, flags)
 
 
@@ -165,7 +165,7 @@ def trim(histograms: Histograms, limits: Floats, *, upper: bool) -> Histograms:
         sums=histograms.sums.copy(),
         bucket_counts=histograms.bucket_counts.copy(),
     )
-    kernels.trim_rows(_table(result), np.ascontiguousarray(limits), upper)
+    kernels.trim_rows(table(result), np.ascontiguousarray(limits), upper)
     return result
 
 
@@ -180,12 +180,12 @@ def buckets(
     offsets = np.zeros(len(histograms) + 1, dtype=np.int64)
     rules = np.empty(n, dtype=np.uint8)
     lower, upper, counts = np.empty(n), np.empty(n), np.empty(n)
-    kernels.list_buckets(_table(histograms), offsets, rules, lower, upper, counts)
+    kernels.list_buckets(table(histograms), offsets, rules, lower, upper, counts)
     size = int(offsets[-1])
     return offsets, rules[:size], lower[:size], upper[:size], counts[:size]
 
 
-def _table(histograms: Histograms) -> tuple[NDArray[Any], ...]:
+def table(histograms: Histograms) -> tuple[NDArray[Any], ...]:
     """Kernels take writeable arrays only, whether they write or not."""
     return tuple(np.require(column, requirements=("C", "W")) for column in histograms.columns())
 
