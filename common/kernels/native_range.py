@@ -94,7 +94,7 @@ def is_custom_reset(table, before, after):
 @device
 def is_reset(table, before, after):
     hint = table[HINT][after]
-    if hint == RESET or hint == NOT_RESET:
+    if hint in (RESET, NOT_RESET):
         return hint == RESET
     if table[COUNT][after] < table[COUNT][before]:
         return True
@@ -219,13 +219,13 @@ def stretch(acc, factor):
 
 
 @kernel(
-    f"void(int64, {TABLE}, int64[::1], boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64, float64,"
-    f" {TABLE}, uint8[::1])"
+    f"void(int64, {TABLE}, int64[::1], boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64,"
+    f" float64, {TABLE}, uint8[::1])"
 )
 def rates(op, table, rows, resets, timestamps, firsts, stops, ends, range_ms, range_s, out, flags):
-    """Row i of `out` is one of rate, increase, delta, irate, idelta of the samples [firsts[i], stops[i]), two or more.
+    """Row i of `out` is rate, increase, delta, irate or idelta of the samples [firsts[i], stops[i]), two or more.
 
-    rows: int64 (n_samples,), the histogram of each sample; resets: bool (n_samples,), whether there was one before it.
+    rows: int64 (n_samples,), histogram of each sample; resets: bool (n_samples,), whether one is just before it.
     Rows whose flags have MIXED_SCHEMAS mean nothing.
     """
     width = widest = 0

@@ -1,6 +1,7 @@
 """Quantiles, fractions and variances of native histograms.
 
-Source: Prometheus' `promql/quantile.go` (HistogramQuantile, HistogramFraction) and `functions.go` (histogramVariance).
+Sources: Prometheus' `promql/quantile.go` (HistogramQuantile, HistogramFraction), `functions.go`
+(histogramVariance).
 """
 
 from __future__ import annotations

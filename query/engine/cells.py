@@ -91,7 +91,11 @@ class HistogramPool:
         cells = value.histograms
         held = cells.index >= 0
         values = value.values.copy()
-        values[held] = self.add(cells.rows)[cells.index[held]]
+        if self._parts and cells.rows is self._parts[0]:
+            # They are of the pool: whoever chose among its histograms made no new ones.
+            values[held] = (_TAG << _32 | cells.index[held].astype(np.uint64)).view(np.float64)
+        else:
+            values[held] = self.add(cells.rows)[cells.index[held]]
         return replace(value, values=values, histograms=None)
 
     def without_histograms(self, vector: Vector) -> tuple[Vector, NDArray[np.int32] | None]:

@@ -13,7 +13,7 @@ from query.engine.binary import binary
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds
-from query.engine.functions import FUNCTIONS
+from query.engine.functions import FUNCTIONS, TAKES_HISTOGRAMS, ignored
 from query.engine.labeling import adopt, empty_table
 from query.engine.merging import merge_rows
 from query.engine.native.ops import negate
@@ -183,6 +183,8 @@ class Evaluator:
         args = tuple(self._argument(_unwrap(arg), frame) for arg in expr.args)
         context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
         self._budget.check()
+        if expr.function not in TAKES_HISTOGRAMS:
+            args = ignored(context, args, expr)
         value = function(context, args, expr)
         if not isinstance(value, Vector):
             return value

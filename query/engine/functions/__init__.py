@@ -7,7 +7,16 @@ reads the store, so it is the evaluator's.
 
 from __future__ import annotations
 
-from query.engine.functions import absence, elementwise, histograms, relabel, scalars, sorting, windows
+from query.engine.functions import (
+    absence,
+    elementwise,
+    histograms,
+    native_vectors,
+    relabel,
+    scalars,
+    sorting,
+    windows,
+)
 from query.engine.functions.native_windows import ignored
 from query.engine.functions.registry import Function
 
@@ -54,6 +63,7 @@ FUNCTIONS: dict[str, Function] = {
     **absence.FUNCTIONS,
     **elementwise.FUNCTIONS,
     **histograms.FUNCTIONS,
+    **native_vectors.FUNCTIONS,
     **relabel.FUNCTIONS,
     **scalars.FUNCTIONS,
     **sorting.FUNCTIONS,

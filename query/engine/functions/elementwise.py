@@ -82,7 +82,7 @@ def _timestamp(context: Context, args: tuple[Value, ...], call: Call) -> Value:
 
 
 def _nothing(context: Context, args: tuple[Value, ...], call: Call) -> Value:
-    """What takes native histograms or start timestamps only gives nothing for plain floats."""
+    """Samples are kept without the times at which they started."""
     vector = vector_of(args[0])
     return renamed(vector, vector.values, np.zeros_like(vector.present))
 
@@ -201,11 +201,6 @@ FUNCTIONS: dict[str, Function] = {
     "clamp": _clamp,
     "clamp_max": _clamp_max,
     "clamp_min": _clamp_min,
-    "histogram_avg": _nothing,
-    "histogram_count": _nothing,
-    "histogram_stddev": _nothing,
-    "histogram_stdvar": _nothing,
-    "histogram_sum": _nothing,
     "round": _round,
     "start_timestamp": _nothing,
     "timestamp": _timestamp,

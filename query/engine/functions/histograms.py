@@ -1,12 +1,12 @@
-"""histogram_quantile, histogram_quantiles and histogram_fraction over classic histograms.
+"""histogram_quantile, histogram_quantiles and histogram_fraction over classic and native histograms.
 
-Native histograms will join as further rows of the same result; a classic histogram is found by its labels without
-`le`, and each step of it by the buckets that are present there.
+A classic histogram is found by its labels without `le`, and each step of it by the buckets that are present there.
+Native ones are further rows of the same result.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from common.kernels.histogram import FRACTION, QUANTILE, classic_histograms
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.functions.gonumbers import format_g, format_open_metrics, parse_float
+from query.engine.functions.native_vectors import Natives
+from query.engine.functions.native_windows import floats_of, names_of
 from query.engine.functions.registry import (
     Function,
     scalar_of,
@@ -138,16 +140,53 @@ def _vector(labels: LabelTable, values: NDArray[np.float64], present: NDArray[np
 def _histogram_quantile(context: Context, args: tuple[Value, ...], call: Call) -> Value:
     q = scalar_of(args[0])
     warn_of_quantiles(context, q, span_of(call, 0))
-    buckets = _Buckets.of(context, vector_of(args[1]), span_of(call, 1))
+    buckets, natives = _of_both_kinds(context, vector_of(args[1]), span_of(call, 1))
     result = buckets.evaluate(QUANTILE, q, q)
     _tell_of_fixes(context, buckets, [result], span_of(call, 1))
-    return _vector(buckets.labels, result.values, result.present)
+    classic = _vector(buckets.labels, result.values, result.present)
+    return classic if natives is None else _joined(classic, natives.quantiles(context, q, span_of(call, 1)))
 
 
 def _histogram_fraction(context: Context, args: tuple[Value, ...], call: Call) -> Value:
-    buckets = _Buckets.of(context, vector_of(args[2]), span_of(call, 2))
-    result = buckets.evaluate(FRACTION, scalar_of(args[0]), scalar_of(args[1]))
-    return _vector(buckets.labels, result.values, result.present)
+    low, high = scalar_of(args[0]), scalar_of(args[1])
+    buckets, natives = _of_both_kinds(context, vector_of(args[2]), span_of(call, 2))
+    result = buckets.evaluate(FRACTION, low, high)
+    classic = _vector(buckets.labels, result.values, result.present)
+    return (
+        classic if natives is None else _joined(classic, natives.fractions(context, low, high, span_of(call, 2)))
+    )
+
+
+def _of_both_kinds(context: Context, vector: Vector, span: Span) -> tuple[_Buckets, Natives | None]:
+    """Classic and native histograms; where both have the same labels at a step, neither is left."""
+    if vector.histograms is None:
+        return _Buckets.of(context, vector, span), None
+    floats, natives = floats_of(vector), Natives.of(vector)
+    buckets = _Buckets.of(context, floats, span)
+    ids, firsts = number(stack([buckets.labels, natives.vector.labels]))
+    n_classic, n_steps = len(buckets.labels), vector.values.shape[1]
+    classic = np.zeros((len(firsts), n_steps), dtype=np.bool_)
+    np.logical_or.at(classic, np.repeat(ids[:n_classic], np.diff(buckets.offsets)), floats.present[buckets.rows])
+    clash = classic[ids[n_classic:]] & natives.cells
+    if clash.any():
+        for name in names_of(natives.vector.labels, np.any(clash, axis=1)):
+            message = "vector contains a mix of classic and native histograms"
+            context.annotations.warn(message + _of_metric(name), span)
+        both = np.zeros_like(classic)
+        np.logical_or.at(both, ids[n_classic:], clash)
+        present = floats.present.copy()
+        present[buckets.rows] &= ~np.repeat(both[ids[:n_classic]], np.diff(buckets.offsets), axis=0)
+        buckets = replace(buckets, vector=replace(floats, present=present))
+        natives = replace(natives, cells=natives.cells & ~clash)
+    return buckets, natives
+
+
+def _joined(classic: Vector, native: Vector) -> Vector:
+    return _vector(
+        stack([classic.labels, native.labels]),
+        np.concatenate((classic.values, native.values)),
+        np.concatenate((classic.present, native.present)),
+    )
 
 
 def _histogram_quantiles(context: Context, args: tuple[Value, ...], call: Call) -> Value:
@@ -155,8 +194,9 @@ def _histogram_quantiles(context: Context, args: tuple[Value, ...], call: Call) 
     label = string_of(args[1])
     for i in range(2, len(args)):
         warn_of_quantiles(context, scalar_of(args[i]), span_of(call, i))
-    buckets = _Buckets.of(context, vector_of(args[0]), span_of(call, 0))
+    buckets, natives = _of_both_kinds(context, vector_of(args[0]), span_of(call, 0))
     evaluations, tables, present = [], [], []
+    values: list[NDArray[np.float64]] = []
     for value in args[2:]:
         q = scalar_of(value)
         result = buckets.evaluate(QUANTILE, q, q)
@@ -164,12 +204,17 @@ def _histogram_quantiles(context: Context, args: tuple[Value, ...], call: Call) 
         for text in dict.fromkeys(texts.tolist()):
             code = np.full(len(buckets.labels), buckets.labels.pool.intern(text), dtype=np.int32)
             evaluations.append(result)
+            values.append(result.values)
             tables.append(set_label(buckets.labels, label, code))
             present.append(result.present & (texts == text))
+            if natives is not None:
+                native = natives.quantiles(context, q, span_of(call, 0))
+                code = np.full(len(native.labels), native.labels.pool.intern(text), dtype=np.int32)
+                values.append(native.values)
+                tables.append(set_label(native.labels, label, code))
+                present.append(native.present & (texts == text))
     _tell_of_fixes(context, buckets, list(dict.fromkeys(evaluations)), span_of(call, 0))
-    return _vector(
-        stack(tables), np.concatenate([result.values for result in evaluations]), np.concatenate(present)
-    )
+    return _vector(stack(tables), np.concatenate(values), np.concatenate(present))
 
 
 FUNCTIONS: dict[str, Function] = {

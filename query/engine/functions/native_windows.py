@@ -1,7 +1,7 @@
 """Functions of range vectors in which there are native histograms.
 
-What looks at floats alone is computed without the histograms by `windows`; here is what becomes of the windows that
-hold histograms, and what is said of those that hold both.
+What looks at floats alone is computed without the histograms by `windows`; here is what becomes of the windows
+that hold histograms, and what is said of those that hold both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.histograms import Histograms, concatenate
+from common.histograms import Histograms, concatenate, take
 from common.kernels import native_range as kernels
 from common.kernels import window
 from common.labels import METRIC_NAME, LabelTable
@@ -90,7 +90,7 @@ class Windows:
 
     def name_by_name(self, cells: Cells) -> list[str]:
         """Metric names of series with such windows."""
-        return names_of(self.samples.labels, cells.any(axis=1))
+        return names_of(self.samples.labels, np.any(cells, axis=1))
 
     def vector(self, base: Vector, cells: Cells, rows: Histograms) -> Vector:
         """The vector with histogram i in the i-th of these cells."""
@@ -153,7 +153,7 @@ def difference(op: int, context: Context, samples: RangeVector, floats: Vector, 
     _tell(context, windows, said, span)
     good = (flags & kernels.MIXED_SCHEMAS) == 0
     if not good.all():
-        rows = ops.take(rows, np.flatnonzero(good))
+        rows = take(rows, np.flatnonzero(good))
         cells = cells & ((said & kernels.MIXED_SCHEMAS) == 0)
     return windows.vector(floats, cells, rows)
 
@@ -249,7 +249,7 @@ def summed(context: Context, samples: RangeVector, floats: Vector, span: Span, *
     if any((part.bounds_reconciled & ~part.incompatible).any() for part in parts):
         context.annotations.info("mismatched custom buckets were reconciled during aggregation", span)
     if incompatible.any():
-        rows = ops.take(rows, np.flatnonzero(~incompatible[cells]))
+        rows = take(rows, np.flatnonzero(~incompatible[cells]))
     return windows.vector(floats, cells & ~incompatible, rows)
 
 

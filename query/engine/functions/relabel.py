@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def _with_label(vector: Vector, name: str, codes: NDArray[np.int32], changed: ND
     if name == METRIC_NAME:
         # A name that was just given is not one to be removed.
         drop_name = drop_name & ~changed
-    return Vector(set_label(vector.labels, name, codes), vector.values, vector.present, drop_name)
+    return replace(vector, labels=set_label(vector.labels, name, codes), drop_name=drop_name)
 
 
 def _label_replace(context: Context, args: tuple[Value, ...], call: Call) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cmp_to_key, partial
 
 import numpy as np
@@ -33,11 +34,13 @@ def natural_order(a: str, b: str) -> int:
 
 
 def _take(vector: Vector, rows: NDArray[np.intp]) -> Vector:
+    cells = vector.histograms
     return Vector(
         vector.labels.take(rows),
         np.ascontiguousarray(vector.values[rows]),
         np.ascontiguousarray(vector.present[rows]),
         vector.drop_name[rows],
+        None if cells is None else replace(cells, index=np.ascontiguousarray(cells.index[rows])),
     )
 
 
