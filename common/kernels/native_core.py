@@ -206,6 +206,14 @@ def merge(acc, n):
     """Add the n buckets in acc[9] and acc[10] to those of the sum."""
     size = i = j = 0
     mine = acc[0][1]
+    # Histograms of one series mostly have the same buckets.
+    while i < mine and i < n and acc[2][i] == acc[9][i]:
+        i += 1
+    if i == mine == n:
+        for i in range(n):
+            acc[3][i], acc[4][i] = plus(acc[10][i], acc[3][i], acc[4][i])
+        return
+    i = 0
     while i < mine or j < n:
         if j == n or (i < mine and acc[2][i] < acc[9][j]):
             acc[5][size], acc[6][size], acc[7][size] = acc[2][i], acc[3][i], acc[4][i]
@@ -307,10 +315,15 @@ def absorb(acc, table, row, factor, layout_only):
         coarsen_sum(acc, schema)
         steps = schema - integers[0]
         size = 0
+        # Buckets grow away from zero on both sides: behind the first that is not in the zero bucket none is.
+        passed = np.int64(0)
         for i in range(n):
             key = reduced(table[KEYS][begin + i], steps) if steps > 0 else table[KEYS][begin + i]
-            if bound(index_of(key), integers[0]) <= scalars[0]:
-                continue
+            side = 1 if key < _BORDER else 2
+            if passed != side:
+                if bound(index_of(key), integers[0]) <= scalars[0]:
+                    continue
+                passed = side
             if size > 0 and acc[9][size - 1] == key:
                 acc[10][size - 1] += factor * table[BUCKETS][begin + i]
             else:

@@ -34,7 +34,7 @@ def without_histograms(value: Value) -> Value:
         return replace(value, present=value.present & (value.histograms.index < 0), histograms=None)
     if isinstance(value, RangeVector) and value.histograms is not None:
         floats = value.histograms.index < 0
-        before = _counted(floats)
+        before = counted(floats)
         return replace(
             value,
             offsets=before[value.offsets],
@@ -74,7 +74,7 @@ class Windows:
         kernels.window_edges(
             *_writeable(samples.offsets, samples.timestamps, samples.ends), samples.range_ms, firsts, stops
         )
-        before = _counted(cells.index >= 0)
+        before = counted(cells.index >= 0)
         begins = before[firsts]
         return cls(samples, cells.index, cells.rows, firsts, stops, begins, before[stops] - begins)
 
@@ -137,20 +137,18 @@ def difference(op: int, context: Context, samples: RangeVector, floats: Vector, 
     windows = Windows.of(samples)
     if op in (window.IRATE, window.IDELTA):
         edges = (windows.stops - 2, windows.stops)
-        before = _counted(windows.index >= 0)
+        before = counted(windows.index >= 0)
         latest = np.where(windows.counts < 2, 0, before[edges[1]] - before[np.maximum(edges[0], 0)])
         mixed, cells, firsts = latest == 1, latest == 2, edges[0]
     else:
         mixed, firsts = windows.mixed, windows.firsts
         cells = (windows.n_histograms == windows.counts) & (windows.counts > 1)
-    for name in windows.name_by_name(mixed):
-        message = f"encountered a mix of histograms and floats for metric name {quote(name)}"
-        context.annotations.warn(message, span)
+    tell_mixed(context, windows, mixed, span)
     floats = replace(floats, present=floats.present & ~mixed & ~cells)
     rows, flags = _rates(op, windows, firsts[cells], windows.stops[cells], np.nonzero(cells)[1])
     said = np.zeros(cells.shape, dtype=np.uint8)
     said[cells] = flags
-    _tell(context, windows, said, span)
+    tell(context, windows, said, span)
     good = (flags & kernels.MIXED_SCHEMAS) == 0
     if not good.all():
         rows = take(rows, np.flatnonzero(good))
@@ -179,7 +177,14 @@ def _rates(
     return concatenate(parts), flags
 
 
-def _tell(context: Context, windows: Windows, said: NDArray[np.uint8], span: Span) -> None:
+def tell_mixed(context: Context, windows: Windows, cells: Cells, span: Span) -> None:
+    """Warn of windows with floats and histograms where only one of them will do."""
+    for name in windows.name_by_name(cells):
+        message = f"encountered a mix of histograms and floats for metric name {quote(name)}"
+        context.annotations.warn(message, span)
+
+
+def tell(context: Context, windows: Windows, said: NDArray[np.uint8], span: Span) -> None:
     """Warnings and infos of the flags of `kernels.rates`, (n_series, n_steps)."""
     mixed = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name"
     for flag, message in (
@@ -206,7 +211,7 @@ def events(op: int, samples: RangeVector, floats: Vector, lookback_ms: int | Non
             moved = (after != before) & ~(np.isnan(after) & np.isnan(before))
     both_floats = ~is_histogram[1:] & ~is_histogram[:-1]
     found[1:] |= np.where(both_floats, moved, is_histogram[1:] != is_histogram[:-1])
-    total = _counted(found)
+    total = counted(found)
     firsts = windows.firsts
     if lookback_ms is not None:
         # An anchored window begins with the sample before it, if that is not too old.
@@ -224,9 +229,7 @@ def summed(context: Context, samples: RangeVector, floats: Vector, span: Span, *
     """sum_over_time and avg_over_time, given the result without histograms."""
     windows = Windows.of(samples)
     mixed = windows.mixed
-    for name in windows.name_by_name(mixed):
-        message = f"encountered a mix of histograms and floats for metric name {quote(name)}"
-        context.annotations.warn(message, span)
+    tell_mixed(context, windows, mixed, span)
     cells = (windows.n_histograms > 0) & ~mixed
     floats = replace(floats, present=floats.present & (windows.n_histograms == 0))
     begins, counts = windows.begins[cells], windows.n_histograms[cells]
@@ -271,7 +274,7 @@ def floats_of(vector: Vector) -> Vector:
     return vector_of(without_histograms(vector))
 
 
-def _counted(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def counted(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """How many are True before each place, and in all."""
     out = np.zeros(len(mask) + 1, dtype=np.int64)
     np.cumsum(mask, out=out[1:])

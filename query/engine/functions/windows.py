@@ -12,6 +12,7 @@ from common.kernels import window
 from common.parallel import in_rows
 from query.engine.functions import native_windows as native
 from query.engine.functions.gonumbers import format_f, format_g
+from query.engine.functions.native_extended import extended_difference
 from query.engine.functions.registry import (
     Function,
     argument,
@@ -58,7 +59,8 @@ def _difference(op: int, context: Context, args: tuple[Value, ...], call: Call) 
     if op in (window.RESETS, window.CHANGES):
         return native.events(op, samples, floats, None if extended is None else context.lookback_ms)
     if extended is not None:
-        return floats
+        smoothed = extended == "smoothed"
+        return extended_difference(op, smoothed, context, samples, floats, span_of(call, 0))
     return native.difference(op, context, samples, floats, span_of(call, 0))
 
 
