@@ -10,6 +10,7 @@ class QueryConfig:
     """Limits of one query server.
 
     consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
+    promql_strict: refuse what Prometheus has behind feature flags only.
     """
 
     lookback_ms: int = 300_000
@@ -18,3 +19,4 @@ class QueryConfig:
     max_samples: int = 50_000_000
     max_points: int = 11_000
     consistency: str = "strong"
+    promql_strict: bool = False

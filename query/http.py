@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import chain
 
@@ -16,9 +18,11 @@ from fastapi.responses import StreamingResponse
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
+from query.compression import LEAST_BYTES, compressed, negotiated
 from query.engine.budget import QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
 from query.engine.values import EvalError, RangeVector, Vector
+from query.http_about import NOTHING, About
 from query.json_result import encode_data, encode_result
 from query.metrics import QUERIES
 from query.params import BadParameter, Parameters, unescape_label_name
@@ -31,25 +35,16 @@ WHOLE_BYTES = 4 << 20
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
-# What Tabor does not have; Grafana asks for it and takes an empty answer better than none.
-_NOTHING: dict[str, object] = {
-    "/api/v1/metadata": {},
-    "/api/v1/query_exemplars": [],
-    "/api/v1/rules": {"groups": []},
-    "/api/v1/alerts": {"alerts": []},
-    "/api/v1/targets": {"activeTargets": [], "droppedTargets": []},
-}
-
 Handler = Callable[[Parameters, Request], Awaitable[Response]]
 
 
 def router(service: QueryService, version: str) -> APIRouter:
     """Routes of Prometheus' query API; every GET may also be a POST with a form."""
-    api = _Api(service, version)
+    api = _Api(service)
     routes = APIRouter()
 
     def add(path: str, handler: Handler, *, post: bool = True) -> None:
-        name = path.split("/")[3]
+        name = path.removeprefix("/api/v1").split("/")[1]
 
         async def endpoint(request: Request) -> Response:
             response = await _answer(handler, request)
@@ -65,31 +60,38 @@ def router(service: QueryService, version: str) -> APIRouter:
     add("/api/v1/series", api.series)
     add("/api/v1/labels", api.label_names)
     add("/api/v1/label/{name:path}/values", api.label_values, post=False)
-    add("/api/v1/status/buildinfo", api.buildinfo, post=False)
-    for path, nothing in _NOTHING.items():
-        add(path, _constant(nothing), post=path == "/api/v1/query_exemplars")
+    about = About(service, version)
+    add("/api/v1/query_exemplars", about.exemplars)
+    add("/api/v1/format_query", about.format_query)
+    add("/api/v1/parse_query", about.parse_query)
+    add("/api/v1/metadata", about.metadata, post=False)
+    for name in ("buildinfo", "runtimeinfo", "flags", "config", "walreplay", "tsdb"):
+        add(f"/api/v1/status/{name}", getattr(about, name), post=False)
+    add("/federate", about.federate, post=False)
+    for path, nothing in NOTHING.items():
+        add(path, _constant(nothing), post=False)
     return routes
 
 
 class _Api:
-    def __init__(self, service: QueryService, version: str) -> None:
+    def __init__(self, service: QueryService) -> None:
         self._service = service
-        self._version = version
 
     async def instant(self, p: Parameters, request: Request) -> Response:
-        limit = p.limit()
+        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
         future = self._service.instant(
             p.get("query"),
             p.time_ms("time", _now_ms()),
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
-            consistency=self._consistency(p, request),
-            finish=lambda result: _result(result, limit),
+            consistency=self._service.consistency_of(p, request),
+            finish=lambda result: _result(result, limit, encoding),
+            cancelled=cancelled,
         )
-        return await asyncio.wrap_future(future)
+        return await _unless_gone(request, future, cancelled)
 
     async def range(self, p: Parameters, request: Request) -> Response:
-        limit = p.limit()
+        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -111,49 +113,35 @@ class _Api:
             step_ms,
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
-            consistency=self._consistency(p, request),
-            finish=lambda result: _result(result, limit),
+            consistency=self._service.consistency_of(p, request),
+            finish=lambda result: _result(result, limit, encoding),
+            cancelled=cancelled,
         )
-        return await asyncio.wrap_future(future)
+        return await _unless_gone(request, future, cancelled)
 
     async def series(self, p: Parameters, request: Request) -> Response:
         if not p.all("match[]"):
             raise CallerError("no match[] parameter provided")
         limit = p.limit()
-        future = self._service.series(p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        future = self._service.series(p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request))
         table = await asyncio.wrap_future(future)
         rows = len(table) if limit == 0 else min(limit, len(table))
         return _data([table.labels(row) for row in range(rows)], truncated=rows < len(table))
 
     async def label_names(self, p: Parameters, request: Request) -> Response:
-        future = self._service.label_names(p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        future = self._service.label_names(
+            p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request)
+        )
         return _limited(await asyncio.wrap_future(future), p.limit())
 
     async def label_values(self, p: Parameters, request: Request) -> Response:
         name = unescape_label_name(request.path_params["name"])
         if not name:
             raise CallerError('invalid label name: ""')
-        future = self._service.label_values(name, p.matcher_sets(), *_time_range(p), self._consistency(p, request))
+        future = self._service.label_values(
+            name, p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request)
+        )
         return _limited(await asyncio.wrap_future(future), p.limit())
-
-    async def buildinfo(self, p: Parameters, request: Request) -> Response:
-        # Grafana and others read from the version what the API can do, so it names the Prometheus release
-        # whose API this is, and Tabor's own behind the plus sign.
-        return _data(
-            {
-                "version": f"3.14.0+tabor.{self._version}",
-                "revision": "",
-                "branch": "",
-                "buildUser": "",
-                "buildDate": "",
-                "goVersion": "",
-            }
-        )
-
-    def _consistency(self, p: Parameters, request: Request) -> str:
-        return (
-            request.headers.get("x-read-consistency") or p.get("consistency") or self._service.config.consistency
-        )
 
 
 async def _answer(handler: Handler, request: Request) -> Response:
@@ -162,7 +150,8 @@ async def _answer(handler: Handler, request: Request) -> Response:
         form = b""
         if request.method == "POST":
             form = await _form(request)
-        return await handler(Parameters.of(request.scope["query_string"], form), request)
+        response = await handler(Parameters.of(request.scope["query_string"], form), request)
+        return await _compressed(response, _encoding(request))
     except ParseError as error:
         return _error(400, "bad_data", f'invalid parameter "query": {error}')
     except QueryTimeout as error:
@@ -185,6 +174,41 @@ async def _answer(handler: Handler, request: Request) -> Response:
         return _error(500, "internal", "internal error; the server's log has the details")
 
 
+def _encoding(request: Request) -> str:
+    return negotiated(request.headers.get("accept-encoding", ""))
+
+
+async def _compressed(response: Response, encoding: str) -> Response:
+    """The same answer, smaller, if the client can take it and it is not compressed already."""
+    if not encoding or isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
+        return response
+    body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
+    return Response(body, headers=_headers(encoding), media_type=response.media_type)
+
+
+def _headers(encoding: str) -> dict[str, str]:
+    return {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+
+
+async def _unless_gone(request: Request, future: Future[Response], cancelled: threading.Event) -> Response:
+    """The answer of a query, which is ended if the client goes away before."""
+    answer = asyncio.wrap_future(future)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            cancelled.set()
+        return await answer
+    finally:
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed the connection. The body has been read by now."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _form(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("", "application/x-www-form-urlencoded"):
@@ -204,7 +228,7 @@ def _constant(data: object) -> Handler:
     return answer
 
 
-def _result(result: QueryResult, limit: int) -> Response:
+def _result(result: QueryResult, limit: int, encoding: str) -> Response:
     warnings = []
     if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
         result = replace(result, value=_first(result.value, limit))
@@ -216,7 +240,11 @@ def _result(result: QueryResult, limit: int) -> Response:
         size += len(chunk)
         if size > WHOLE_BYTES:
             # The rest is encoded while this is sent, so that a large answer is never in memory as a whole.
-            return StreamingResponse(chain([b"".join(begin)], chunks), media_type="application/json")
+            every = chain([b"".join(begin)], chunks)
+            if encoding:
+                packed = compressed(every, encoding)
+                return StreamingResponse(packed, headers=_headers(encoding), media_type="application/json")
+            return StreamingResponse(every, media_type="application/json")
     return Response(b"".join(begin), media_type="application/json")
 
 

@@ -35,6 +35,11 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
     yield b"}" + _annotations([*result.warnings, *extra_warnings], result.infos) + b"}"
 
 
+def sample_text(value: float) -> str:
+    """A sample's value as Prometheus writes it."""
+    return _numbers(np.array([value]))[0].decode()
+
+
 def encode_data(data: object, warnings: Sequence[str] = ()) -> bytes:
     """The body of any other successful answer."""
     return b'{"status":"success","data":' + orjson.dumps(data) + _annotations(warnings, ()) + b"}"

@@ -84,15 +84,15 @@ class Parameters:
             raise BadParameter(name, f'cannot parse "{text}" to a valid duration')
         return duration_ms
 
-    def limit(self) -> int:
-        """Upper limit of results; 0 stands for none."""
-        text = self.get("limit")
+    def limit(self, default: int = 0, name: str = "limit") -> int:
+        """Upper limit of results; 0 stands for none, unless another default does."""
+        text = self.get(name)
         if not text:
-            return 0
+            return default
         if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-            raise BadParameter("limit", f'cannot parse "{text}" to a valid limit')
-        if int(text) < 0:
-            raise BadParameter("limit", "limit must be non-negative")
+            raise BadParameter(name, f'cannot parse "{text}" to a valid limit')
+        if int(text) < 0 and default == 0:
+            raise BadParameter(name, "limit must be non-negative")
         return int(text)
 
     def matcher_sets(self) -> list[tuple[Matcher, ...]]:

@@ -8,14 +8,19 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
-from common.store import Matcher, SeriesStore
+from common.store import Matcher, Metadata, SeriesExemplars, SeriesStore
 from query.config import QueryConfig
 from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from query.params import Parameters
 
 T = TypeVar("T")
 
@@ -41,7 +46,10 @@ class QueryService:
         self._engine = Engine(
             store,
             EngineConfig(
-                lookback_ms=config.lookback_ms, max_samples=config.max_samples, timeout_s=config.timeout_s
+                lookback_ms=config.lookback_ms,
+                max_samples=config.max_samples,
+                timeout_s=config.timeout_s,
+                strict=config.promql_strict,
             ),
             self._stopping,
         )
@@ -66,11 +74,15 @@ class QueryService:
         timeout_s: float | None,
         consistency: str,
         finish: Callable[[QueryResult], T],
+        cancelled: threading.Event | None = None,
     ) -> Future[T]:
-        """What `finish` makes of the result, on the query's thread."""
+        """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
         def work(left_s: float) -> T:
-            return finish(self._engine.instant(query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s))
+            result = self._engine.instant(
+                query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
+            )
+            return finish(result)
 
         return self._run(work, timeout_s, consistency)
 
@@ -85,13 +97,15 @@ class QueryService:
         timeout_s: float | None,
         consistency: str,
         finish: Callable[[QueryResult], T],
+        cancelled: threading.Event | None = None,
     ) -> Future[T]:
-        """What `finish` makes of the result, on the query's thread."""
+        """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
         def work(left_s: float) -> T:
-            return finish(
-                self._engine.range(query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s)
+            result = self._engine.range(
+                query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
             )
+            return finish(result)
 
         return self._run(work, timeout_s, consistency)
 
@@ -112,6 +126,23 @@ class QueryService:
             return self._store.label_values(name, matcher_sets, start_ms, end_ms)
 
         return self._run(work, None, consistency)
+
+    def metadata(self, metric: str | None, consistency: str) -> Future[dict[str, list[Metadata]]]:
+        return self._run(lambda _: self._store.metadata(metric), None, consistency)
+
+    def exemplars(
+        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
+    ) -> Future[list[SeriesExemplars]]:
+        return self._run(lambda _: self._store.exemplars(matcher_sets, start_ms, end_ms), None, consistency)
+
+    def run(self, work: Callable[[SeriesStore], T], consistency: str) -> Future[T]:
+        """What `work` makes of the store, on a query thread."""
+        return self._run(lambda _: work(self._store), None, consistency)
+
+    def consistency_of(self, parameters: Parameters, request: Request) -> str:
+        """What a request asks for, by header or parameter."""
+        asked = request.headers.get("x-read-consistency") or parameters.get("consistency")
+        return asked or self.config.consistency
 
     def _run(self, work: Callable[[float], T], timeout_s: float | None, consistency: str) -> Future[T]:
         """Run work(seconds left) on a query thread; time spent waiting counts against the deadline."""

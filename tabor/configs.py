@@ -40,5 +40,7 @@ def query(options: Mapping[str, Any]) -> QueryConfig:
         timeout_s=options["query_timeout"] / 1000,
         max_concurrency=options["query_max_concurrency"],
         max_samples=options["query_max_samples"],
+        max_points=options["query_max_points"],
         consistency=options["read_consistency"],
+        promql_strict=options["promql_strict"],
     )

@@ -22,19 +22,19 @@ class QueryCancelled(Exception):
 class Budget:
     """Limits of one query.
 
-    deadline_s: on `time.monotonic()`'s clock. cancelled: set by whoever wants the query to end.
+    deadline_s: on `time.monotonic()`'s clock. ends: any of them is set by whoever wants the query to end.
     """
 
-    def __init__(self, max_samples: int, deadline_s: float, cancelled: threading.Event | None = None) -> None:
+    def __init__(self, max_samples: int, deadline_s: float, *ends: threading.Event | None) -> None:
         self.max_samples = max_samples
         self.samples = 0
         self.series = 0
         self._deadline_s = deadline_s
-        self._cancelled = cancelled
+        self._ends = [end for end in ends if end is not None]
 
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""
-        if self._cancelled is not None and self._cancelled.is_set():
+        if any(end.is_set() for end in self._ends):
             raise QueryCancelled("query was canceled in expression evaluation")
         if time.monotonic() > self._deadline_s:
             raise QueryTimeout("query timed out in expression evaluation")

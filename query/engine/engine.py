@@ -39,12 +39,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """max_samples limits both the samples read and the cells of any one matrix."""
+    """max_samples limits both the samples read and the cells of any one matrix; strict: see `parse`."""
 
     lookback_ms: int = 300_000
     max_samples: int = 50_000_000
     default_subquery_step_ms: int = 60_000
     timeout_s: float = 120.0
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Engine:
             TooManySamples, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
         """
         steps = np.array([time_ms], dtype=np.int64)
-        expr = _parse(query, time_ms, time_ms, 0)
+        expr = _parse(query, time_ms, time_ms, 0, self._config.strict)
         return self.evaluate(expr, query, steps, 0, lookback_ms, timeout_s, cancelled)
 
     def range(
@@ -129,7 +130,7 @@ class Engine:
         if end_ms < start_ms or step_ms <= 0:
             raise WrongRange("a range query needs a positive step, and an end that is not before its start")
         steps = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
-        expr = _parse(query, start_ms, end_ms, step_ms)
+        expr = _parse(query, start_ms, end_ms, step_ms, self._config.strict)
         return self.evaluate(expr, query, steps, step_ms, lookback_ms, timeout_s, cancelled, end_ms=end_ms)
 
     def evaluate(
@@ -148,7 +149,7 @@ class Engine:
         config = self._config
         lookback_ms = lookback_ms or config.lookback_ms
         deadline_s = time.monotonic() + min(timeout_s or config.timeout_s, config.timeout_s)
-        budget = Budget(config.max_samples, deadline_s, cancelled or self._stopping)
+        budget = Budget(config.max_samples, deadline_s, cancelled, self._stopping)
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         histograms = HistogramPool()
@@ -168,13 +169,13 @@ class Engine:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(query: str) -> Expr:
+def _parsed(query: str, strict: bool) -> Expr:
     """Dashboards ask the same again and again; trees do not change."""
-    return parse(query)
+    return parse(query, strict=strict)
 
 
-def _parse(query: str, start_ms: int, end_ms: int, step_ms: int) -> Expr:
-    tree = _parsed(query) if len(query) <= _REMEMBERED_LENGTH else parse(query)
+def _parse(query: str, start_ms: int, end_ms: int, step_ms: int, strict: bool) -> Expr:
+    tree = _parsed(query, strict) if len(query) <= _REMEMBERED_LENGTH else parse(query, strict=strict)
     expr = resolve(tree, start_ms, end_ms, step_ms)
     if step_ms:
         bare = expr

@@ -199,4 +199,5 @@ def test_what_tabor_does_not_have_is_answered_empty(client: Client) -> None:
     assert client.data("/api/v1/rules") == {"groups": []}
     assert client.data("/api/v1/alerts") == {"alerts": []}
     assert client.data("/api/v1/query_exemplars", query="up") == []
-    assert client.data("/api/v1/targets") == {"activeTargets": [], "droppedTargets": []}
+    assert client.data("/api/v1/targets")["activeTargets"] == []
+    assert client.data("/api/v1/scrape_pools") == {"scrapePools": []}

@@ -1,0 +1,45 @@
+"""`/federate`: the latest sample of each series, in Prometheus' text format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.labels import METRIC_NAME
+from common.store import STALE_NAN_BITS, Matcher, SeriesStore
+from query.config import QueryConfig
+from query.engine.gofmt import label_set
+from query.json_result import sample_text
+
+
+def federated(
+    store: SeriesStore, matcher_sets: Sequence[Sequence[Matcher]], now_ms: int, config: QueryConfig
+) -> bytes:
+    """Float series that match any of the sets, by name, with their latest samples of the lookback.
+
+    Series that have ended are left out. Raises TooManySamples.
+    """
+    lines: dict[str, tuple[str, str]] = {}
+    for matchers in matcher_sets:
+        selection = store.select(matchers, now_ms - config.lookback_ms + 1, now_ms, config.max_samples)
+        last = selection.offsets[1:] - 1
+        wanted = selection.values[last].view(np.int64) != STALE_NAN_BITS
+        if selection.histograms is not None:
+            # The text format has no native histograms.
+            wanted &= ~np.isin(last, selection.histograms.positions)
+        for row in np.flatnonzero(wanted).tolist():
+            labels = dict(selection.labels.labels(row))
+            name = labels.pop(METRIC_NAME, "")
+            at = int(last[row])
+            text = f"{sample_text(float(selection.values[at]))} {int(selection.timestamps[at])}"
+            series = f"{name}{label_set(labels)}"
+            lines[series] = (name, f"{series} {text}\n")
+    out = []
+    before = None
+    for name, line in (lines[series] for series in sorted(lines, key=lambda s: (lines[s][0], s))):
+        if name != before:
+            out.append(f"# TYPE {name} untyped\n")
+            before = name
+        out.append(line)
+    return "".join(out).encode()

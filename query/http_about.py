@@ -1,0 +1,183 @@
+"""Prometheus' HTTP API, the part that tells about metrics, expressions and the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import numpy as np
+from fastapi import Request, Response
+
+from common.errors import CallerError
+from common.labels import METRIC_NAME, LabelTable
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars
+from query.federation import federated
+from query.json_result import encode_data, sample_text
+from query.params import BadParameter, Parameters
+from query.promql.json_tree import json_tree
+from query.promql.parser import parse
+from query.promql.printer import format_expr
+from query.selectors import selectors
+from query.service import QueryService
+
+NOTHING: Mapping[str, object] = {
+    "/api/v1/rules": {"groups": []},
+    "/api/v1/alerts": {"alerts": []},
+    "/api/v1/targets": {"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {}},
+    "/api/v1/targets/metadata": [],
+    "/api/v1/scrape_pools": {"scrapePools": []},
+    "/api/v1/alertmanagers": {"activeAlertmanagers": [], "droppedAlertmanagers": []},
+}
+"""What Tabor does not have; Grafana asks for it and takes an empty answer better than none."""
+
+_CONFIG = "# Tabor is configured by flags, and scrapes nothing: see /api/v1/status/flags.\n"
+_TOP = 10
+
+
+class About:
+    """Handlers. Each takes the parameters and the request."""
+
+    def __init__(self, service: QueryService, version: str) -> None:
+        self._service = service
+        self._version = version
+        self._started_s = time.time()
+
+    async def metadata(self, p: Parameters, request: Request) -> Response:
+        limit, per_metric = p.limit(-1), p.limit(-1, "limit_per_metric")
+        future = self._service.metadata(p.get("metric") or None, self._service.consistency_of(p, request))
+        found = await asyncio.wrap_future(future)
+        families = sorted(found) if limit < 0 else sorted(found)[:limit]
+        return data({family: _limited(found[family], per_metric) for family in families})
+
+    async def exemplars(self, p: Parameters, request: Request) -> Response:
+        start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
+        if end_ms < start_ms:
+            raise BadParameter("end", "end timestamp must not be before start time")
+        sets = [selector.matchers for selector in selectors(parse(p.get("query")))]
+        if not sets:
+            return data([])
+        consistency = self._service.consistency_of(p, request)
+        found = await asyncio.wrap_future(self._service.exemplars(sets, start_ms, end_ms, consistency))
+        return data([_exemplars(one) for one in found])
+
+    async def format_query(self, p: Parameters, request: Request) -> Response:
+        return data(format_expr(parse(p.get("query"))))
+
+    async def parse_query(self, p: Parameters, request: Request) -> Response:
+        return data(json_tree(parse(p.get("query"))))
+
+    async def federate(self, p: Parameters, request: Request) -> Response:
+        sets = p.matcher_sets()
+        if not sets:
+            raise CallerError("no match[] parameter provided")
+        now_ms = time.time_ns() // 1_000_000
+        consistency = self._service.consistency_of(p, request)
+        future = self._service.run(lambda store: federated(store, sets, now_ms, self._service.config), consistency)
+        return Response(await asyncio.wrap_future(future), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def buildinfo(self, p: Parameters, request: Request) -> Response:
+        # Grafana and others read from the version what the API can do, so it names the Prometheus release
+        # whose API this is, and Tabor's own behind the plus sign.
+        empty = dict.fromkeys(("revision", "branch", "buildUser", "buildDate", "goVersion"), "")
+        return data({"version": f"3.14.0+tabor.{self._version}", **empty})
+
+    async def runtimeinfo(self, p: Parameters, request: Request) -> Response:
+        return data(
+            {
+                "startTime": _moment(self._started_s),
+                "CWD": os.getcwd(),  # noqa: PTH109
+                "hostname": socket.gethostname(),
+                "serverTime": _moment(time.time()),
+                "reloadConfigSuccess": True,
+                "lastConfigTime": _moment(self._started_s),
+                "corruptionCount": 0,
+                "goroutineCount": 0,
+                "GOMAXPROCS": os.cpu_count() or 1,
+                "GOMEMLIMIT": 0,
+                "GOGC": "",
+                "GODEBUG": "",
+                "storageRetention": "",
+                "pythonVersion": platform.python_version(),
+            }
+        )
+
+    async def flags(self, p: Parameters, request: Request) -> Response:
+        return data({name.replace("_", "-"): str(value) for name, value in asdict(self._service.config).items()})
+
+    async def config(self, p: Parameters, request: Request) -> Response:
+        return data({"yaml": _CONFIG})
+
+    async def walreplay(self, p: Parameters, request: Request) -> Response:
+        return data({"min": 0, "max": 0, "current": 0, "state": "done"})
+
+    async def tsdb(self, p: Parameters, request: Request) -> Response:
+        limit = p.limit() or _TOP
+        consistency = self._service.consistency_of(p, request)
+        future = self._service.run(
+            lambda store: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit), consistency
+        )
+        return data(await asyncio.wrap_future(future))
+
+
+def data(content: object) -> Response:
+    """A successful answer."""
+    return Response(encode_data(content), media_type="application/json")
+
+
+def _limited(known: list[Metadata], limit: int) -> list[dict[str, str]]:
+    kept = known if limit < 1 else known[:limit]
+    return [{"type": one.type, "unit": one.unit, "help": one.help} for one in kept]
+
+
+def _exemplars(found: SeriesExemplars) -> dict[str, object]:
+    return {
+        "seriesLabels": found.labels,
+        "exemplars": [
+            {"labels": one.labels, "value": sample_text(one.value), "timestamp": one.timestamp_ms / 1000}
+            for one in found.exemplars
+        ],
+    }
+
+
+def _moment(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _statistics(table: LabelTable, limit: int) -> object:
+    """What Prometheus tells of its head, of all series that are stored."""
+    values: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    pairs: list[tuple[int, str]] = []
+    metrics: list[tuple[int, str]] = []
+    for name, codes in zip(table.names, table.codes, strict=True):
+        distinct, counts = np.unique(codes[codes != 0], return_counts=True)
+        texts = [table.pool[code] for code in distinct.tolist()]
+        values[name], sizes[name] = len(texts), sum(len(text.encode()) for text in texts)
+        top = np.argsort(-counts, kind="stable")[:limit].tolist()
+        pairs += [(int(counts[i]), f"{name}={texts[i]}") for i in top]
+        if name == METRIC_NAME:
+            metrics = [(int(counts[i]), texts[i]) for i in top]
+    return {
+        "headStats": {
+            "numSeries": len(table),
+            "numLabelPairs": sum(values.values()),
+            "chunkCount": 0,
+            "minTime": 0,
+            "maxTime": 0,
+        },
+        "seriesCountByMetricName": _top(metrics, limit),
+        "labelValueCountByLabelName": _top([(count, name) for name, count in values.items()], limit),
+        "memoryInBytesByLabelName": _top([(size, name) for name, size in sizes.items()], limit),
+        "seriesCountByLabelValuePair": _top(pairs, limit),
+    }
+
+
+def _top(rows: list[tuple[int, str]], limit: int) -> list[dict[str, object]]:
+    best = sorted(rows, key=lambda row: (-row[0], row[1]))[:limit]
+    return [{"name": name, "value": count} for count, name in best]
