@@ -49,7 +49,7 @@ def scaled(fraction, exponent):
         return 0.0
     if fraction >= 1.0 and exponent == 1024:
         return LARGEST
-    return math.ldexp(fraction, np.int32(exponent))
+    return math.ldexp(fraction, int(exponent))
 
 
 @device

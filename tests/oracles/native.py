@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -122,3 +123,30 @@ def add(a: NativeHistogram, b: NativeHistogram, sign: float = 1.0) -> NativeHist
     return with_buckets(
         replace(total, schema=schema, zero_threshold=threshold, zero_count=zeros), sides[0], sides[1]
     )
+
+
+def is_reset(before: NativeHistogram, after: NativeHistogram) -> bool:
+    """Whether a counter of equal resolution and zero threshold, exponential, was reset."""
+    if after.hint in (RESET, NOT_RESET):
+        return after.hint == RESET
+    if after.count < before.count or after.zero_count < before.zero_count:
+        return True
+    return any(
+        count > after.buckets(negative).get(index, 0.0)
+        for negative in (False, True)
+        for index, count in before.buckets(negative).items()
+    )
+
+
+def increase(samples: list[NativeHistogram]) -> NativeHistogram:
+    """What was counted between the first and the last sample, resets added; of equal resolution."""
+    first = samples[0]
+    if is_reset(first, samples[1]):
+        first = NativeHistogram(samples[1].schema, zero_threshold=samples[1].zero_threshold)
+    total = add(samples[-1], first, -1.0)
+    for before, after in pairwise(samples[1:]):
+        if is_reset(before, after):
+            assert total is not None
+            total = add(total, before)
+    assert total is not None
+    return replace(total, hint=GAUGE)
