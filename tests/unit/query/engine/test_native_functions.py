@@ -78,6 +78,14 @@ def test_increase_is_the_difference_with_resets_added(drawn: list[tuple[list[flo
     assert instant(store(*samples), f"resets(h_total[{window_ms + 1}ms])", window_ms) == {"{}": float(resets)}
 
 
+def test_anchored_and_smoothed_ranges_end_at_samples_and_between_them() -> None:
+    memory = store(counter(4.0), counter(6.0), counter(3.0))
+    assert only(ask(memory, "increase(h_total[2m] anchored)", 2 * MINUTE)).count == 5
+    assert only(ask(memory, "delta(h_total[1m] smoothed)", MINUTE + MINUTE // 2)).count == pytest.approx(-0.5)
+    # From 5, through 6, to half of what was counted after the reset.
+    assert only(ask(memory, "increase(h_total[1m] smoothed)", MINUTE + MINUTE // 2)).count == pytest.approx(2.5)
+
+
 def test_irate_takes_the_last_two_and_idelta_knows_no_reset() -> None:
     memory = store(counter(1.0), counter(9.0), counter(3.0))
     assert only(ask(memory, "irate(h_total[5m])", 2 * MINUTE)).count == pytest.approx(3 / 60)
