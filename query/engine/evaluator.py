@@ -14,6 +14,7 @@ from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds
 from query.engine.functions import FUNCTIONS, TAKES_HISTOGRAMS, ignored
+from query.engine.info import enriched, info_selector
 from query.engine.labeling import adopt, empty_table
 from query.engine.merging import merge_rows
 from query.engine.native.ops import negate
@@ -174,6 +175,8 @@ class Evaluator:
             if isinstance(selector, VectorSelector):
                 times = self._sources.instant(selector, frame, times=True)
                 return replace(times, drop_name=np.ones_like(times.drop_name))
+        if expr.function == "info":
+            return self._info(expr, frame)
         if expr.function in _ABOUT_THE_QUERY:
             return Scalar(np.full(len(frame.steps), _ABOUT_THE_QUERY[expr.function](frame) / 1000.0))
         function = FUNCTIONS.get(expr.function)
@@ -193,6 +196,15 @@ class Evaluator:
             value = replace(value, labels=adopt(value.labels, self._pool))
         # A function that changes labels may have made equal ones.
         return merge_rows(_writeable(value))
+
+    def _info(self, expr: Call, frame: Frame) -> Vector:
+        base = self.evaluate(expr.args[0], frame)
+        assert isinstance(base, Vector)
+        selector = info_selector(expr)
+        found = self._sources.instant(selector, frame)
+        if self._histograms.without_histograms(found)[1] is not None:
+            raise EvalError("info sample should be float")
+        return enriched(expr, base, found, self._sources.instant(selector, frame, times=True))
 
     def _argument(self, expr: Expr, frame: Frame) -> Value:
         value = self.evaluate(expr, frame)

@@ -14,6 +14,7 @@ from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds, n_steps_inside
+from query.engine.info import info_selector
 from query.engine.labeling import adopt
 from query.engine.values import RangeVector, Vector
 from query.promql.ast import (
@@ -71,6 +72,9 @@ class Sources:
             case Subquery():
                 self._budget.reserve(1, n_steps_inside(frame, expr, self._subquery_step_ms))
                 self.plan(expr.expr, frame.inside(expr, self._subquery_step_ms))
+            case Call(function="info"):
+                self.plan(expr.args[0], frame)
+                self._want(info_selector(expr), frame, None)
             case Call():
                 for arg in expr.args:
                     self.plan(arg, frame)
