@@ -80,6 +80,7 @@ class Fault(Enum):
     HISTOGRAM_NEGATIVE = "histogram_negative_count"
     HISTOGRAM_COUNT = "histogram_count"
     HISTOGRAM_BOUNDS = "histogram_bounds"
+    HISTOGRAM_THRESHOLD = "histogram_zero_threshold"
     HISTOGRAM_TOO_LARGE = "histogram_too_large"
     TOO_MANY_LABELS = "too_many_labels"
     NAME_TOO_LONG = "label_name_too_long"

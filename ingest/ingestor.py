@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeAlias
 
-from common.attachments import Kind
 from common.log.base import Log
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
@@ -80,16 +79,6 @@ class Ingestor:
     def submit_message(self, message: bytes) -> Future[WriteOutcome]:
         """Like `submit`, with a prometheus.WriteRequest that is not compressed."""
         return self._submit(message, self._reader.take_message)
-
-    def submit_tombstone(self, data: bytes) -> Future[WriteOutcome]:
-        """Queue a tombstone (`docs/format/log-record.md`) for every partition; errors as those of `submit`."""
-
-        def take(_: bytes, batcher: Batcher) -> Taken:
-            for partition in range(batcher.table.n_partitions):
-                batcher.attached.add_to_partition(partition, Kind.TOMBSTONE, data)
-            return Taken(0)
-
-        return self._submit(data, take)
 
     def _submit(self, body: bytes, read: Callable[[bytes, Batcher], Taken]) -> Future[WriteOutcome]:
         self.check_open()

@@ -333,6 +333,7 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         Fault.HISTOGRAM_COUNT: "a histogram's count is not the sum of its buckets",
         Fault.HISTOGRAM_BOUNDS: "a histogram's custom bounds do not ascend, are too few for its buckets, or go "
         "with what such a histogram does not have",
+        Fault.HISTOGRAM_THRESHOLD: "a histogram's zero threshold is not 0 or more",
         Fault.HISTOGRAM_TOO_LARGE: f"a histogram has more than {MAX_BYTES} bytes",
         Fault.TOO_MANY_LABELS: f"it has more than {config.max_labels_per_series} labels (max_labels_per_series)",
         Fault.NAME_TOO_LONG: f"a label name has more than {config.max_label_name_bytes} bytes "

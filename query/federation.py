@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,9 @@ from common.store import STALE_NAN_BITS, Matcher, SeriesStore
 from query.config import QueryConfig
 from query.engine.gofmt import label_set
 from query.json_result import sample_text
+from query.promql.quoting import quote
+
+_PLAIN = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def federated(
@@ -31,10 +35,15 @@ def federated(
         for row in np.flatnonzero(wanted).tolist():
             labels = dict(selection.labels.labels(row))
             name = labels.pop(METRIC_NAME, "")
+            if not name:
+                continue
+            # Without it, who scrapes this would put in an instance of its own.
+            labels.setdefault("instance", "")
             at = int(last[row])
             text = f"{sample_text(float(selection.values[at]))} {int(selection.timestamps[at])}"
-            series = f"{name}{label_set(labels)}"
-            lines[series] = (name, f"{series} {text}\n")
+            plain = _PLAIN.fullmatch(name) is not None
+            series = f"{name}{label_set(labels)}" if plain else f"{{{quote(name)}, {label_set(labels)[1:]}"
+            lines[series] = (name if plain else quote(name), f"{series} {text}\n")
     out = []
     before = None
     for name, line in (lines[series] for series in sorted(lines, key=lambda s: (lines[s][0], s))):

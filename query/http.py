@@ -104,7 +104,7 @@ class _Api:
         if (end_ms - start_ms) // step_ms > self._service.config.max_points:
             raise CallerError(
                 f"exceeded maximum resolution of {self._service.config.max_points:,} points per timeseries. "
-                "Try decreasing the query resolution (?step=XX)"
+                "Try decreasing the query resolution (?step=XX), or raise --query-max-points"
             )
         future = self._service.range(
             p.get("query"),

@@ -8,7 +8,6 @@ import platform
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import numpy as np
@@ -108,7 +107,18 @@ class About:
         )
 
     async def flags(self, p: Parameters, request: Request) -> Response:
-        return data({name.replace("_", "-"): str(value) for name, value in asdict(self._service.config).items()})
+        config = self._service.config
+        return data(
+            {
+                "query-lookback": f"{config.lookback_ms}ms",
+                "query-timeout": f"{config.timeout_s:g}s",
+                "query-max-concurrency": str(config.max_concurrency),
+                "query-max-samples": str(config.max_samples),
+                "query-max-points": str(config.max_points),
+                "read-consistency": config.consistency,
+                "promql-strict": str(config.promql_strict).lower(),
+            }
+        )
 
     async def config(self, p: Parameters, request: Request) -> Response:
         return data({"yaml": _CONFIG})

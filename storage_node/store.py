@@ -190,7 +190,7 @@ class _Limit:
         if self._n_samples > self._max_samples:
             raise TooManySamples(
                 f"the query selects more than {self._max_samples} samples; "
-                "narrow its matchers or its time range, or raise the limit"
+                "narrow its matchers or its time range, or raise --query-max-samples"
             )
         return part
 

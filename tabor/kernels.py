@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import multiprocessing
 import os
@@ -54,6 +55,15 @@ def ensure() -> None:
     if jit.disabled():
         return
     _check_cache_folder()
+    if compiled():
+        return
+    with (jit.cache_folder() / "lock").open("a") as lock:
+        # Of several that start at once, one compiles and the others wait; the lock goes with its process.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _compile_missing()
+
+
+def _compile_missing() -> None:
     if compiled():
         return
     say("compiling the kernels for this machine, once; takes up to a minute")

@@ -32,6 +32,7 @@ NEGATIVE_COUNT = 13
 COUNT_MISMATCH = 14
 BAD_BOUNDS = 15
 NOT_OF_CUSTOM_BOUNDS = 16
+BAD_THRESHOLD = 17
 
 EXTRA_BYTES = 64
 """The bytes of a histogram are at most that many more than its message."""
@@ -267,6 +268,8 @@ def _check(data, start, end, whole, single, numbers, out):
     schema = whole[_SCHEMA]
     if schema != _CUSTOM and (schema < -4 or schema > 8):
         return UNKNOWN_SCHEMA
+    if not numbers[_THRESHOLD] >= 0.0:
+        return BAD_THRESHOLD
     if whole[_ZERO_IS_FLOAT] != whole[_IS_FLOAT]:
         single[_ZERO] = np.uint64(0)
     status = _check_side(data, start, end, np.int64(8), whole, single, numbers, out)

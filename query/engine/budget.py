@@ -37,13 +37,15 @@ class Budget:
         if any(end.is_set() for end in self._ends):
             raise QueryCancelled("query was canceled in expression evaluation")
         if time.monotonic() > self._deadline_s:
-            raise QueryTimeout("query timed out in expression evaluation")
+            raise QueryTimeout("query timed out in expression evaluation (--query-timeout)")
 
     def reserve(self, n_series: int, n_steps: int) -> None:
         """Refuse a matrix that alone would break the limit, before memory is taken."""
         self.check()
         if n_series * n_steps > self.max_samples:
-            raise TooManySamples("query processing would load too many samples into memory in query execution")
+            raise TooManySamples(
+                "query processing would load too many samples into memory in query execution (--query-max-samples)"
+            )
 
     def chunks(self, n_rows: int, n_steps: int) -> Iterator[slice]:
         """Rows in portions that take a kernel well under a second; the limits are checked between them."""

@@ -153,12 +153,11 @@ class Engine:
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         histograms = HistogramPool()
-        sources = Sources(self._store, budget, histograms, lookback_ms, config.default_subquery_step_ms)
+        about = lookback_ms, config.default_subquery_step_ms
+        sources = Sources(self._store, budget, histograms, annotations, *about)
         sources.plan(expr, frame)
         pool = sources.fetch()
-        evaluator = Evaluator(
-            sources, pool, histograms, budget, annotations, lookback_ms, config.default_subquery_step_ms
-        )
+        evaluator = Evaluator(sources, pool, histograms, budget, annotations, *about)
         value = evaluator.evaluate(expr, frame)
         budget.check()
         kind, value = _final(value, is_range=step_ms > 0)

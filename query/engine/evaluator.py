@@ -14,6 +14,7 @@ from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds
 from query.engine.functions import FUNCTIONS, TAKES_HISTOGRAMS, ignored
+from query.engine.histogram_selecting import each_reset_once
 from query.engine.info import enriched, info_selector
 from query.engine.labeling import adopt, empty_table
 from query.engine.merging import merge_rows
@@ -161,6 +162,7 @@ class Evaluator:
         else:
             timestamps = np.broadcast_to(inside.steps, vector.present.shape)[vector.present]
             values = vector.values[vector.present]
+        values = each_reset_once(values, offsets, self._histograms)
         return RangeVector(vector.labels, offsets, timestamps, values, ends, range_ms, vector.drop_name)
 
     def _aggregate(self, expr: Aggregate, frame: Frame) -> Vector:

@@ -14,9 +14,15 @@ from common.store import STALE_NAN_BITS, Matcher, Selection, SeriesStore
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
 from query.engine.frame import Frame, milliseconds, n_steps_inside
+from query.engine.histogram_selecting import (
+    STATISTICS,
+    WITH_BUCKETS,
+    interpolate_histograms,
+    with_detected_resets,
+)
 from query.engine.info import info_selector
 from query.engine.labeling import adopt
-from query.engine.values import RangeVector, Vector
+from query.engine.values import Annotations, RangeVector, Vector
 from query.promql.ast import (
     Aggregate,
     Binary,
@@ -44,11 +50,16 @@ class Sources:
         store: SeriesStore,
         budget: Budget,
         histograms: HistogramPool,
+        annotations: Annotations,
         lookback_ms: int,
         subquery_step_ms: int,
     ) -> None:
         self._store = store
         self._histograms = histograms
+        self._annotations = annotations
+        # Selectors below a function of `STATISTICS`, and the selections as these see them.
+        self._statistical: set[int] = set()
+        self._with_resets: dict[int, Selection] = {}
         self._budget = budget
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
@@ -59,10 +70,16 @@ class Sources:
         self._uses: Counter[tuple[VectorSelector, int, int, int]] = Counter()
         self._vectors: dict[tuple[VectorSelector, int, int, int], Vector] = {}
 
-    def plan(self, expr: Expr, frame: Frame) -> None:
-        """Note the time ranges that the selectors of `expr` look at when it is evaluated at these steps."""
+    def plan(self, expr: Expr, frame: Frame, *, statistical: bool = False) -> None:
+        """Note the time ranges that the selectors of `expr` look at when it is evaluated at these steps.
+
+        statistical: whether of histograms only what `STATISTICS` give is asked for.
+        """
         if not len(frame.steps):
             return
+        if statistical and isinstance(expr, VectorSelector | MatrixSelector):
+            selector = expr if isinstance(expr, VectorSelector) else expr.selector
+            self._statistical.add(id(selector))
         match expr:
             case VectorSelector():
                 self._want(expr, frame, None)
@@ -71,22 +88,24 @@ class Sources:
                 self._want(expr.selector, frame, milliseconds(expr.range_))
             case Subquery():
                 self._budget.reserve(1, n_steps_inside(frame, expr, self._subquery_step_ms))
+                # As in Prometheus: what a subquery leaves out would be missed.
                 self.plan(expr.expr, frame.inside(expr, self._subquery_step_ms))
             case Call(function="info"):
                 self.plan(expr.args[0], frame)
                 self._want(info_selector(expr), frame, None)
             case Call():
+                below = expr.function in STATISTICS or (statistical and expr.function not in WITH_BUCKETS)
                 for arg in expr.args:
-                    self.plan(arg, frame)
+                    self.plan(arg, frame, statistical=below)
             case Aggregate():
-                self.plan(expr.expr, frame)
+                self.plan(expr.expr, frame, statistical=statistical)
                 if expr.param is not None:
                     self.plan(expr.param, frame)
             case Binary():
-                self.plan(expr.lhs, frame)
-                self.plan(expr.rhs, frame)
+                self.plan(expr.lhs, frame, statistical=statistical)
+                self.plan(expr.rhs, frame, statistical=statistical)
             case Paren() | Unary():
-                self.plan(expr.expr, frame)
+                self.plan(expr.expr, frame, statistical=statistical)
 
     def _want(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> None:
         self._wanted[selector.matchers].append(self._reach(selector, frame, range_ms))
@@ -95,7 +114,7 @@ class Sources:
         """The closed range of times that a selector touches; range_ms is None for an instant one."""
         ends = frame.ends(selector)
         before_ms = self._lookback_ms if range_ms is None else range_ms
-        if selector.extended is not None and range_ms is not None:
+        if range_ms is not None and (selector.extended is not None or id(selector) in self._statistical):
             before_ms += self._lookback_ms
         after_ms = self._lookback_ms if selector.extended == "smoothed" else 0
         # Windows are open on the left.
@@ -141,12 +160,20 @@ class Sources:
         start_ms, end_ms = self._reach(selector, frame, range_ms)
         for first_ms, last_ms, selection in self._fetched[selector.matchers]:
             if first_ms <= start_ms and end_ms <= last_ms:
-                return selection
+                return self._seen_by(selector, selection)
         raise AssertionError("a selector reads outside its plan")
+
+    def _seen_by(self, selector: VectorSelector, selection: Selection) -> Selection:
+        if id(selector) not in self._statistical or not len(self._histograms):
+            return selection
+        seen = self._with_resets.get(id(selection))
+        if seen is None:
+            seen = self._with_resets[id(selection)] = with_detected_resets(selection, self._histograms)
+        return seen
 
     def instant(self, selector: VectorSelector, frame: Frame, *, times: bool = False) -> Vector:
         """Each series' latest sample of the lookback window of each step; with `times` its time in seconds."""
-        if times or self._uses[selector, *frame.key()] < 2:
+        if times or id(selector) in self._statistical or self._uses[selector, *frame.key()] < 2:
             return self._look_back(selector, frame, times=times)
         key = (selector, *frame.key())
         if key not in self._vectors:
@@ -162,16 +189,18 @@ class Sources:
         out = np.empty((n_series, len(columns)), dtype=np.int64)
         present = np.empty(out.shape, dtype=np.bool_)
         if selector.extended == "smoothed" and not times:
-            kept, values = self._floats(self._kept(selection)), out.view(np.float64)
+            kept, values = self._kept(selection), out.view(np.float64)
             interpolate(kept.offsets, kept.timestamps, kept.values, columns, self._lookback_ms, values, present)
+            about = (self._histograms, self._annotations, selector.span)
+            interpolate_histograms(kept, columns, self._lookback_ms, values, present, *about)
         else:
             bits = selection.values.view(np.int64)
-            about = (selection.timestamps, bits, columns, self._lookback_ms, times)
+            where = (selection.timestamps, bits, columns, self._lookback_ms, times)
 
             def run(rows: slice) -> None:
                 for part in self._budget.chunks(rows.stop - rows.start, len(columns)):
                     first, last = rows.start + part.start, min(rows.start + part.stop, rows.stop)
-                    look_back(selection.offsets[first : last + 1], *about, out[first:last], present[first:last])
+                    look_back(selection.offsets[first : last + 1], *where, out[first:last], present[first:last])
 
             in_rows(n_series, len(selection.timestamps) + out.size, run)
             values = out / 1000.0 if times else out.view(np.float64)
@@ -185,11 +214,6 @@ class Sources:
         if kept is None:
             kept = self._without_stale[id(selection)] = without_stale_markers(selection)
         return kept
-
-    def _floats(self, selection: Selection) -> Selection:
-        """There is nothing between two histograms."""
-        index = self._histograms.index(selection.values)
-        return selection if index is None else _without(selection, np.flatnonzero(index >= 0))
 
     def ranges(self, selector: MatrixSelector, frame: Frame) -> RangeVector:
         """Each series' samples around the window of each step."""

@@ -138,6 +138,8 @@ CUSTOM = NativeHistogram(-53, 3, 2.5, positive_spans=((0, 2),), positive=(1, 2),
     ("bad", "fault"),
     [
         (replace(GOOD, schema=9), "histogram_schema"),
+        (replace(GOOD, zero_threshold=float("nan")), "histogram_zero_threshold"),
+        (replace(GOOD, zero_threshold=-0.5), "histogram_zero_threshold"),
         (replace(GOOD, schema=-5), "histogram_schema"),
         (replace(GOOD, positive_spans=((-1, 1), (-1, 1))), "histogram_spans"),
         (replace(GOOD, positive_spans=((2147483647, 1), (2147483647, 1))), "histogram_spans"),

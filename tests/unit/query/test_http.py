@@ -119,7 +119,7 @@ def test_a_syntax_error_says_where(client: Client) -> None:
         (
             {"end": T0 + 11_001, "step": 1},
             "exceeded maximum resolution of 11,000 points per timeseries. "
-            "Try decreasing the query resolution (?step=XX)",
+            "Try decreasing the query resolution (?step=XX), or raise --query-max-points",
         ),
     ],
 )

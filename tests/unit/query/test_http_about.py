@@ -128,7 +128,7 @@ def test_the_tree_names_operators_matchers_and_modifiers(app: FastAPI) -> None:
 def test_the_server_tells_about_itself(app: FastAPI) -> None:
     assert data(app, "/api/v1/status/buildinfo")["version"].startswith("3.")
     assert data(app, "/api/v1/status/runtimeinfo")["reloadConfigSuccess"] is True
-    assert data(app, "/api/v1/status/flags")["max-points"] == "11000"
+    assert data(app, "/api/v1/status/flags")["query-max-points"] == "11000"
     assert data(app, "/api/v1/status/walreplay")["state"] == "done"
     assert "scrapes nothing" in data(app, "/api/v1/status/config")["yaml"]
 
@@ -148,7 +148,7 @@ def test_federation_gives_the_latest_floats_in_the_text_format(app: FastAPI, sto
     store.add({"__name__": "fresh", "a": 'q"'}, [(now_ms - 60_000, 1.0), (now_ms - 1000, float("inf"))])
     store.add({"__name__": "fresh"}, [(now_ms - 400_000, 5.0)])
     response = ask(app, "/federate", **{"match[]": '{__name__="fresh"}'})
-    assert response.text == f'# TYPE fresh untyped\nfresh{{a="q\\""}} +Inf {now_ms - 1000}\n'
+    assert response.text == f'# TYPE fresh untyped\nfresh{{a="q\\"", instance=""}} +Inf {now_ms - 1000}\n'
     assert ask(app, "/federate").status_code == 400
 
 
