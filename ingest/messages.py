@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from common.attachments import MAX_BYTES, Attachments, Kind
 from common.kernels import histogram_codec as codec
 from common.kernels import remote_write as kernels
 from common.labels import canonical_labels
+from common.protobuf import Malformed, fields, signed
 from ingest.errors import BadRequest, Fault
 
 MAX_EXEMPLAR_CHARACTERS = 128
@@ -85,8 +85,13 @@ def read(data: NDArray[np.uint8], found: NDArray[np.int64]) -> Messages:
     if not good.all():
         kept = np.flatnonzero(good)
         rows, places = rows.take(kept), histograms[kept]
-    rows, places, n_dropped = _with_exemplars(data, found, rows, places)
-    return Messages(rows, places, histograms[stale], timestamps[stale], faults, _metadata(data, found), n_dropped)
+    try:
+        rows, places, n_dropped = _with_exemplars(data, found, rows, places)
+        metadata = _metadata(data, found)
+    except Malformed:
+        message = "the body is not a prometheus.WriteRequest: an exemplar or metadata is malformed"
+        raise BadRequest(message) from None
+    return Messages(rows, places, histograms[stale], timestamps[stale], faults, metadata, n_dropped)
 
 
 def _with_exemplars(
@@ -127,7 +132,7 @@ def _exemplar(message: bytes) -> tuple[int, bytes] | None:
         elif number == 2 and wire_type == 1 and isinstance(content, bytes):
             value = content
         elif number == 3 and wire_type == 0 and isinstance(content, int):
-            timestamp = content - (1 << 64) if content >= 1 << 63 else content
+            timestamp = signed(content)
     if not valid or n_characters > MAX_EXEMPLAR_CHARACTERS:
         return None
     return timestamp, value + canonical_labels(labels)
@@ -156,45 +161,3 @@ def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64]) -> list[tuple[s
 def metadata_row(family: str, kind: str, text: str, unit: str) -> bytes:
     """The bytes of a row of metadata (`docs/format/log-record.md`)."""
     return orjson.dumps({"family": family, "type": kind, "help": text, "unit": unit})
-
-
-def fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Fields of a protobuf message: (number, wire type, content).
-
-    Raises:
-        BadRequest: it is truncated, or has a wire type that is not in use.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        wire_type = tag & 7
-        if wire_type == 0:
-            number, at = _varint(message, at)
-            yield tag >> 3, 0, number
-            continue
-        if wire_type == 2:
-            size, at = _varint(message, at)
-        elif wire_type in (1, 5):
-            size = 8 if wire_type == 1 else 4
-        else:
-            raise _malformed()
-        if not tag >> 3 or size > len(message) - at:
-            raise _malformed()
-        yield tag >> 3, wire_type, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message) and shift < 70:
-        byte = message[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value & (1 << 64) - 1, at
-        shift += 7
-    raise _malformed()
-
-
-def _malformed() -> BadRequest:
-    return BadRequest("the body is not a prometheus.WriteRequest: an exemplar or metadata is malformed")

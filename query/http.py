@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
+from query import remote_read
 from query.compression import LEAST_BYTES, compressed, negotiated
 from query.engine.budget import QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
@@ -70,6 +71,14 @@ def router(service: QueryService, version: str) -> APIRouter:
     add("/federate", about.federate, post=False)
     for path, nothing in NOTHING.items():
         add(path, _constant(nothing), post=False)
+
+    async def read(request: Request) -> Response:
+        response = await _read(about, service, request)
+        QUERIES.labels("read", response.status_code).inc()
+        return response
+
+    for path in remote_read.PATHS:
+        routes.add_api_route(path, read, methods=["POST"], response_class=Response, name="read")
     return routes
 
 
@@ -145,13 +154,31 @@ class _Api:
 
 
 async def _answer(handler: Handler, request: Request) -> Response:
-    """Run a handler and turn what it raises into Prometheus' error answers."""
-    try:
+    """Run a handler with the parameters of the request."""
+
+    async def work() -> Response:
         form = b""
         if request.method == "POST":
             form = await _form(request)
         response = await handler(Parameters.of(request.scope["query_string"], form), request)
         return await _compressed(response, _encoding(request))
+
+    return await _guarded(work, request)
+
+
+async def _read(about: About, service: QueryService, request: Request) -> Response:
+    async def work() -> Response:
+        body = await _body(request, remote_read.MAX_REQUEST_BYTES, "request")
+        parameters = Parameters.of(request.scope["query_string"], b"")
+        return await about.read(body, service.consistency_of(parameters, request))
+
+    return await _guarded(work, request)
+
+
+async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) -> Response:
+    """Turn what the work raises into Prometheus' error answers."""
+    try:
+        return await work()
     except ParseError as error:
         return _error(400, "bad_data", f'invalid parameter "query": {error}')
     except QueryTimeout as error:
@@ -213,11 +240,15 @@ async def _form(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("", "application/x-www-form-urlencoded"):
         return b""
+    return await _body(request, MAX_FORM_BYTES, "form")
+
+
+async def _body(request: Request, max_bytes: int, what: str) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise CallerError(f"the form is larger than {MAX_FORM_BYTES} bytes")
+        if len(body) > max_bytes:
+            raise CallerError(f"the {what} is larger than {max_bytes} bytes")
     return bytes(body)
 
 

@@ -16,6 +16,7 @@ from fastapi import Request, Response
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars
+from query import remote_read
 from query.federation import federated
 from query.json_result import encode_data, sample_text
 from query.params import BadParameter, Parameters
@@ -79,6 +80,14 @@ class About:
         consistency = self._service.consistency_of(p, request)
         future = self._service.run(lambda store: federated(store, sets, now_ms, self._service.config), consistency)
         return Response(await asyncio.wrap_future(future), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def read(self, body: bytes, consistency: str) -> Response:
+        queries = remote_read.parse_request(body)
+        max_samples = self._service.config.max_samples
+        future = self._service.run(lambda store: remote_read.answer(store, queries, max_samples), consistency)
+        headers = {"Content-Encoding": "snappy"}
+        content = await asyncio.wrap_future(future)
+        return Response(content, headers=headers, media_type="application/x-protobuf")
 
     async def buildinfo(self, p: Parameters, request: Request) -> Response:
         # Grafana and others read from the version what the API can do, so it names the Prometheus release
