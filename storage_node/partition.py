@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from common.attachments import NO_REF, Attachments, Kind
 from common.errors import CorruptError
+from common.histograms import EncodedHistograms, decode
 from common.kernels import head as kernels
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
@@ -123,6 +124,8 @@ class PartitionState:
         """
         assert offset >= self.next_offset, "a record was applied before"
         self._advance_clock(batch.created_ms)
+        if len(batch.attached):
+            self._check_attached(batch.attached)
         producer = self.producers.heard_of(batch.producer_id, self.clock_ms)
         if len(batch.declared_refs):
             self._declare(producer, batch)
@@ -163,6 +166,19 @@ class PartitionState:
         if highest >= MAX_REFS:
             message = f"ref {highest} is above the limit of {MAX_REFS}"
             raise CorruptError(message, partition=self.partition, offset=self.next_offset)
+
+    def _check_attached(self, attached: Attachments) -> None:
+        """Before anything is applied; what is not a histogram now would be an error of every query later."""
+        refs = attached.refs[attached.refs != NO_REF]
+        if len(refs):
+            self._check_refs(refs)
+        histograms = np.flatnonzero(attached.kinds == Kind.HISTOGRAM)
+        if len(histograms):
+            rows = attached.take(histograms)
+            try:
+                decode(EncodedHistograms(histograms, rows.offsets, rows.data))
+            except CorruptError as error:
+                raise CorruptError(str(error), partition=self.partition, offset=self.next_offset) from None
 
     def _advance_clock(self, created_ms: int) -> None:
         if created_ms <= self.clock_ms:
@@ -254,7 +270,6 @@ class PartitionState:
         if len(of_series):
             mine = attached if len(of_series) == len(attached) else attached.take(of_series)
             refs = mine.refs
-            self._check_refs(refs)
             if (producer.lookup(refs) == NONE).any():
                 self._add_orphans(producer, refs)
             rows = Rows.of(mine, producer.lookup(refs))

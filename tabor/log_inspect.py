@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from common.attachments import NO_REF, Kind
 from common.errors import CorruptError, StartupError
 from common.labels import parse_canonical
 from common.log.base import Log, LogRecord
@@ -86,6 +87,7 @@ def _as_text(record: LogRecord) -> Iterator[str]:
     yield (
         f"{head}, producer {batch.producer_id:016x}, created {_time(batch.created_ms)},"
         f" {len(batch.declared_refs)} declarations, {len(batch.refs)} samples"
+        + (f", {len(batch.attached)} attachments" if len(batch.attached) else "")
     )
     for declared in _declarations(batch):
         labels = ", ".join(
@@ -99,6 +101,12 @@ def _as_text(record: LogRecord) -> Iterator[str]:
         yield f"    ref {sample['ref']} at {_time(sample['timestamp_ms'])}: {sample['value']}"
     if len(batch.refs) > _SHOWN_SAMPLES:
         yield f"    and {len(batch.refs) - _SHOWN_SAMPLES} more"
+    attached = list(_attachments(batch))
+    for row in attached[:_SHOWN_SAMPLES]:
+        series = "" if row["ref"] is None else f" of ref {row['ref']} at {_time(row['timestamp_ms'])}"
+        yield f"  {row['kind']}{series}: {len(row['bytes_hex']) // 2} bytes"
+    if len(attached) > _SHOWN_SAMPLES:
+        yield f"    and {len(attached) - _SHOWN_SAMPLES} more"
 
 
 def _as_json(record: LogRecord) -> Iterator[str]:
@@ -119,6 +127,8 @@ def _as_json(record: LogRecord) -> Iterator[str]:
             "declarations": list(_declarations(batch)),
             "samples": list(_samples(batch, len(batch.refs))),
         }
+        if len(batch.attached):
+            said["attachments"] = list(_attachments(batch))
     yield json.dumps(said, ensure_ascii=False, allow_nan=False)
 
 
@@ -130,6 +140,18 @@ def _declarations(batch: RecordBatch) -> Iterator[dict[str, Any]]:
             "ref": ref,
             "id": batch.declared_ids[i].tobytes().hex(),
             "labels": parse_canonical(labels[ends[i] : ends[i + 1]]),
+        }
+
+
+def _attachments(batch: RecordBatch) -> Iterator[dict[str, Any]]:
+    attached = batch.attached
+    columns = (attached.kinds.tolist(), attached.refs.tolist(), attached.timestamps.tolist())
+    for i, (kind, ref, time_ms) in enumerate(zip(*columns, strict=True)):
+        yield {
+            "kind": Kind(kind).name.lower(),
+            "ref": None if ref == NO_REF else ref,
+            "timestamp_ms": time_ms,
+            "bytes_hex": attached.row(i).hex(),
         }
 
 

@@ -21,9 +21,11 @@ from storage_node.partition import PartitionState
 from storage_node.reading import PartitionRead, read_rows
 from storage_node.segments import Segments
 from tests.memory_disk import MemoryDisk
+from tests.oracles.histogram import NativeHistogram
 from tests.oracles.partition import WINDOW_MS, OraclePartition
 
 SERIES = [canonical_labels({"__name__": f"m{i % 3}", "i": str(i)}) for i in range(7)]
+HISTOGRAMS = [NativeHistogram(count=n, sum=1.5, is_float=n > 1).encode() for n in range(3)]
 OUTCOMES = ("accepted", "duplicate", "late", "too_old", "orphaned")
 
 
@@ -123,7 +125,7 @@ def _records(draw: st.DrawFn, base: int) -> tuple[str, RecordBatch]:
     sample = st.tuples(st.integers(0, 5), _times(base), st.sampled_from([0.0, -0.0, 1.5, float("nan"), 7.0]))
     samples = draw(st.lists(sample, max_size=25))
     kind = st.sampled_from([Kind.HISTOGRAM, Kind.HISTOGRAM, Kind.EXEMPLAR])
-    row = st.tuples(kind, st.integers(0, 5), _times(base), st.sampled_from([b"one", b"another", b"\0" * 9]))
+    row = st.tuples(kind, st.integers(0, 5), _times(base), st.sampled_from(HISTOGRAMS))
     attached = draw(st.lists(row, max_size=8)) if draw(st.booleans()) else []
     return "record", make_batch(producer, now, declared, samples, attached)
 

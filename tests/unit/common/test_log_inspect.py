@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from common.attachments import NO_REF, Attachments, Kind
 from common.log.base import Append
 from common.record import encode_record
 from tabor.log_inspect import inspect
@@ -84,3 +86,16 @@ def test_a_log_whose_beginning_was_removed_says_where_it_starts() -> None:
     text = list(inspect(log, 1, 0, 1, False))
     assert text[0] == "the log of partition 1 starts at offset 2"
     assert text[1].startswith("partition 1 offset 2:")
+
+
+def test_attachments_are_named_with_their_series_and_size() -> None:
+    rows = [(Kind.HISTOGRAM, 3, 1_750_000_000_000, b"\x00\xff"), (Kind.METADATA, NO_REF, 0, b"{}")]
+    log = filled(encode_record(replace(batch_of(), attached=Attachments.of(rows))))
+    text = list(inspect(log, 1, 0, None, False))
+    assert text[0].endswith("0 samples, 2 attachments")
+    assert text[1:] == ["  histogram of ref 3 at 2025-06-15T15:06:40.000Z: 2 bytes", "  metadata: 2 bytes"]
+    (line,) = (json.loads(line) for line in inspect(log, 1, 0, None, True))
+    assert line["attachments"] == [
+        {"kind": "histogram", "ref": 3, "timestamp_ms": 1_750_000_000_000, "bytes_hex": "00ff"},
+        {"kind": "metadata", "ref": None, "timestamp_ms": 0, "bytes_hex": "7b7d"},
+    ]

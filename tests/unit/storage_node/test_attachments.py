@@ -167,3 +167,22 @@ def test_a_histogram_of_an_undeclared_series_appears_with_its_declaration(log: M
     node.store.wait_caught_up(10)
     assert selected(node) == {"004": {T0: ONE, T0 + 1: 1.0}}
     node.close()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(Kind.HISTOGRAM, 0, T0 + 1, ONE), (Kind.HISTOGRAM, 0, T0 + 2, ONE[:-1])],
+        [(Kind.HISTOGRAM, 0, T0 + 1, ONE), (Kind.EXEMPLAR, 1 << 31, T0, bytes(8))],
+    ],
+)
+def test_a_record_with_a_bad_row_is_passed_over_whole(
+    log: MemoryLog, tmp_path: Path, rows: list[tuple[Kind, int, int, bytes]]
+) -> None:
+    write(log, 0, record([0], [(0, T0, 1.5)]))
+    write(log, 0, record([1], [(0, T0 + 5, 2.5)], *rows))
+    write(log, 0, record([], [(0, T0 + 6, 3.5)]))
+    node = started(log, tmp_path)
+    assert selected(node) == {"000": {T0: 1.5, T0 + 6: 3.5}}
+    assert node.views.shards[0].state.outcomes.quarantined_records == 1
+    node.close()
