@@ -82,7 +82,7 @@ class EncodedHistograms:
 
 def empty() -> Histograms:
     """No histograms."""
-    return _allocate(0, 0, 0)
+    return room(0, 0, 0)
 
 
 def decode(encoded: EncodedHistograms) -> Histograms:
@@ -94,10 +94,10 @@ def decode(encoded: EncodedHistograms) -> Histograms:
     n = len(encoded)
     data = np.require(encoded.data, dtype=np.uint8, requirements=("C", "W"))
     offsets = np.require(encoded.offsets, dtype=np.int64, requirements=("C", "W"))
-    sizes = _allocate(n, 0, 0)
+    sizes = room(n, 0, 0)
     scalars = np.zeros((4, n))
     for fill in (False, True):
-        into = _allocate(n, int(sizes.bucket_offsets[-1]), int(sizes.bound_offsets[-1])) if fill else sizes
+        into = room(n, int(sizes.bucket_offsets[-1]), int(sizes.bound_offsets[-1])) if fill else sizes
         row = decode_histograms(data, offsets, fill, into.hints, into.schemas, scalars, *into.columns()[6:])
         if row >= 0:
             raise CorruptError(f"histogram {row} of {n} is not a histogram")
@@ -138,17 +138,19 @@ def _gather(
     return chosen, np.arange(int(chosen[-1])) + np.repeat(starts - chosen[:-1], sizes)
 
 
-def _allocate(n: int, n_buckets: int, n_bounds: int) -> Histograms:
+def room(n: int, n_buckets: int, n_bounds: int) -> Histograms:
+    """Columns for kernels to fill; what is not filled costs no memory."""
+    offsets = np.zeros(n + 1, dtype=np.int64)
     return Histograms(
-        np.zeros(n, dtype=np.uint8),
-        np.zeros(n, dtype=np.int32),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(n),
-        np.zeros(n + 1, dtype=np.int64),
-        np.zeros(n_buckets, dtype=np.int64),
-        np.zeros(n_buckets),
-        np.zeros(n + 1, dtype=np.int64),
-        np.zeros(n_bounds),
+        np.empty(n, dtype=np.uint8),
+        np.empty(n, dtype=np.int32),
+        np.empty(n),
+        np.empty(n),
+        np.empty(n),
+        np.empty(n),
+        offsets,
+        np.empty(n_buckets, dtype=np.int64),
+        np.empty(n_buckets),
+        offsets.copy(),
+        np.empty(n_bounds),
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.histograms import Histograms, concatenate, take
+from common.histograms import Histograms, concatenate, room, take
 from common.kernels import native_range as kernels
 from common.kernels import window
 from common.labels import METRIC_NAME, LabelTable
@@ -170,7 +170,7 @@ def _rates(
     for part in _blocks(sizes[0][stops] - sizes[0][firsts]):
         begin, stop = np.ascontiguousarray(firsts[part]), np.ascontiguousarray(stops[part])
         n_buckets, n_bounds = (int((size[stop] - size[begin]).sum()) for size in sizes)
-        out = ops.room(len(begin), n_buckets, n_bounds)
+        out = room(len(begin), n_buckets, n_bounds)
         about = (rows, resets, timestamps, begin, stop, ends[part], samples.range_ms, range_s)
         kernels.rates(op, table, *about, out.columns(), flags[part])
         parts.append(ops.filled(out))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from common.histograms import HINT_GAUGE, Histograms, take
+from common.histograms import HINT_GAUGE, Histograms, room, take
 from common.kernels import native_ops as kernels
 from common.kernels.native_core import CLASH, INCOMPATIBLE, RECONCILED
 
@@ -28,23 +28,6 @@ class Combined:
     incompatible: Bools
     hint_clash: Bools
     bounds_reconciled: Bools
-
-
-def room(n: int, n_buckets: int, n_bounds: int) -> Histograms:
-    """Columns for kernels to fill; what is not filled costs no memory."""
-    return Histograms(
-        np.empty(n, dtype=np.uint8),
-        np.empty(n, dtype=np.int32),
-        np.empty(n),
-        np.empty(n),
-        np.empty(n),
-        np.empty(n),
-        np.zeros(n + 1, dtype=np.int64),
-        np.empty(n_buckets, dtype=np.int64),
-        np.empty(n_buckets),
-        np.zeros(n + 1, dtype=np.int64),
-        np.empty(n_bounds),
-    )
 
 
 def filled(rows: Histograms) -> Histograms:
