@@ -227,7 +227,9 @@ async def _unless_gone(request: Request, future: Future[Response], cancelled: th
             cancelled.set()
         return await answer
     finally:
+        # Either may be left over, the answer when the server stops.
         gone.cancel()
+        answer.cancel()
 
 
 async def _gone(request: Request) -> None:

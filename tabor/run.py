@@ -75,6 +75,7 @@ async def _serve(
     from fastapi import Depends
 
     from ingest.http import in_front_of
+    from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
     from query.http import router as query_router
     from query.service import QueryService
@@ -86,7 +87,7 @@ async def _serve(
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(state.readiness)
-    for routes in (query_router(queries, VERSION), node_router(node)):
+    for routes in (query_router(queries, VERSION), node_router(node), import_router(ingestor)):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:

@@ -85,11 +85,13 @@ def run_query(address: Address, log_options: LogOptions, config: QueryConfig) ->
 
 async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config: IngestConfig) -> None:
     from ingest.http import in_front_of
+    from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness)
+    app.include_router(import_router(ingestor))
     ingestor.start()
     probe.start()
     try:

@@ -1,0 +1,92 @@
+"""`POST /api/v1/import/prometheus`: back-filling from text, through the same door as remote write."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import zlib
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
+
+from common.errors import RetryableError
+from ingest.errors import BadRequest, BodyTooLarge, RequestRefused, UnsupportedType
+from ingest.ingestor import Ingestor, unix_ms
+from ingest.openmetrics import OPEN_METRICS, Piece, pieces
+
+PATH = "/api/v1/import/prometheus"
+_GZIP_WBITS = 31
+
+
+def router(ingestor: Ingestor) -> APIRouter:
+    """The route of the import."""
+    routes = APIRouter()
+
+    async def endpoint(request: Request) -> Response:
+        response = await _answer(ingestor, request)
+        ingestor.metrics.requests.labels(str(response.status_code)).inc()
+        return response
+
+    routes.add_api_route(PATH, endpoint, methods=["POST"], response_class=Response, name="import")
+    return routes
+
+
+async def _answer(ingestor: Ingestor, request: Request) -> Response:
+    n_stored = 0
+    try:
+        ingestor.check_open()
+        text = await _text(request, ingestor.config.max_body_bytes)
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        found = pieces(text, open_metrics=media_type == OPEN_METRICS, now_ms=unix_ms())
+        while (piece := await asyncio.to_thread(_next, found)) is not None:
+            outcome = await asyncio.wrap_future(ingestor.submit_message(piece.message))
+            n_stored += outcome.n_samples
+            if outcome.refusal is not None:
+                return _refused(
+                    outcome.refusal.status, f"up to line {piece.line}: {outcome.refusal.message}", n_stored
+                )
+    except ClientDisconnect:
+        return _refused(400, "the body ended early", n_stored)
+    except RequestRefused as error:
+        return _refused(error.status, str(error), n_stored)
+    except RetryableError as error:
+        response = _refused(503, str(error), n_stored)
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        return response
+    return Response(status_code=204)
+
+
+def _next(found: Iterator[Piece]) -> Piece | None:
+    return next(found, None)
+
+
+def _refused(status: int, reason: str, n_stored: int) -> Response:
+    """Sending the whole text again does no harm: what is stored already stays as it is."""
+    return Response(f"{reason}; {n_stored} samples are stored\n", status_code=status, media_type="text/plain")
+
+
+async def _text(request: Request, max_bytes: int) -> str:
+    """The body, decompressed.
+
+    Raises:
+        BodyTooLarge, UnsupportedType, BadRequest: it cannot be read.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise UnsupportedType(f"Content-Encoding is {encoding}; gzip or none is expected")
+    unzip = zlib.decompressobj(_GZIP_WBITS) if encoding == "gzip" else None
+    body = bytearray()
+    async for chunk in request.stream():
+        try:
+            body += chunk if unzip is None else unzip.decompress(chunk, max_bytes + 1 - len(body))
+        except zlib.error as error:
+            raise BadRequest(f"the body is not valid gzip: {error}") from None
+        if len(body) > max_bytes or (unzip is not None and unzip.unconsumed_tail):
+            raise BodyTooLarge(f"the body has more than {max_bytes} bytes decompressed (--max-body-bytes)")
+    if unzip is not None and not unzip.eof:
+        raise BadRequest("the body is not valid gzip: it ends early")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start} of {len(body)}") from None
