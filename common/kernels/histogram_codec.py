@@ -175,6 +175,8 @@ def _spans(data, start, end, number, whole, out, written):
             whole[base + _N] += 1
             whole[base + _LENGTH] += length
             index += offset + length
+            if index < length:
+                whole[base + _NEGATIVE] = 1
             whole[base + _LAST] = max(whole[base + _LAST], abs(index), abs(index - length))
             if written >= 0:
                 written = put_uvarint(out, written, zigzag(offset))
@@ -228,7 +230,7 @@ def _doubles(data, start, end, number, whole, single, numbers, out, written):
                 value = numbers[_N_SINGLE]
                 if value < 0:
                     whole[base + _NEGATIVE] = 1
-                if np.isnan(value) or value == np.inf or (whole[base + _N] > 0 and value <= last):
+                if np.isnan(value) or value == np.inf or value <= last:
                     whole[base + _GAP] = -1
                 last = value
                 whole[base + _N] += 1
@@ -286,6 +288,8 @@ def _check(data, start, end, whole, single, numbers, out):
     if schema == _CUSTOM:
         if whole[_LISTS + 8 * _PER_LIST + _N] or single[_ZERO] or numbers[_THRESHOLD] != 0:
             return NOT_OF_CUSTOM_BOUNDS
+        if whole[_LISTS + 11 * _PER_LIST + _NEGATIVE]:
+            return BAD_BOUNDS
         if whole[bounds + _GAP] < 0 or whole[_LISTS + 11 * _PER_LIST + _LAST] > whole[bounds + _N] + 1:
             return BAD_BOUNDS
     elif whole[bounds + _N]:
