@@ -179,10 +179,11 @@ class StorageNode:
         for partition, shard in enumerate(self.views.shards):
             with shard.lock:
                 state = shard.state
+                next_offset = state.next_offset
                 status: dict[str, int | str] = {
                     "partition": partition,
                     "start": 0,
-                    "next_offset": state.next_offset,
+                    "next_offset": next_offset,
                     "high_watermark": 0,
                     "lag": 0,
                     "series": len(state.series),
@@ -193,7 +194,7 @@ class StorageNode:
                     status["digest"] = state.digest()
             bounds = self._log.bounds(partition)
             status["start"], status["high_watermark"] = bounds
-            status["lag"] = max(0, bounds.high_watermark - state.next_offset)
+            status["lag"] = max(0, bounds.high_watermark - next_offset)
             found.append(status)
         return found
 

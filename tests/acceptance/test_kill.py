@@ -14,7 +14,7 @@ import pytest
 
 from bench.requests import compress, encode_labels, encode_sample
 from tests.load import Load, wait_for_acknowledged
-from tests.processes import Process, running, tabor_command, tabor_run
+from tests.processes import Process, running, tabor_command, tabor_run, wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -27,8 +27,13 @@ def server(tmp_path: Path) -> Iterator[Process]:
 
 
 def digests(server: Process) -> dict[int, str]:
-    data = server.data("/api/v1/status/partitions", digest=1)
-    return {row["partition"]: row["digest"] for row in data["partitions"]}
+    """The digest of each partition once all that is in the log is in the views; the status waits for nothing."""
+
+    def applied() -> dict[int, str] | None:
+        rows = server.data("/api/v1/status/partitions", digest=1)["partitions"]
+        return None if any(row["lag"] for row in rows) else {row["partition"]: row["digest"] for row in rows}
+
+    return wait_for(applied, "the views have all that is in the log")
 
 
 def test_every_acknowledged_sample_survives_three_sigkills_once(server: Process) -> None:
