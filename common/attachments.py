@@ -1,4 +1,4 @@
-"""What a record carries besides float samples: histograms, exemplars and metadata.
+"""What a record carries besides float samples: histograms, exemplars, metadata and tombstones.
 
 Each is one row: a kind, the series (a ref or, in a storage node, a sno), a time, and bytes that only those who
 know the kind look into. `docs/format/log-record.md` says how rows lie in a record, and what the bytes are.
@@ -28,11 +28,13 @@ class Kind(IntEnum):
     HISTOGRAM: the sample of its series at its time; see `common.histograms`.
     EXEMPLAR: of its series; its time is the exemplar's own.
     METADATA: of a metric family, no series; its time is not used.
+    TOMBSTONE: of no series; its time is not used. Has a record for itself and its like.
     """
 
     HISTOGRAM = 1
     EXEMPLAR = 2
     METADATA = 3
+    TOMBSTONE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)

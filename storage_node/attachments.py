@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -25,7 +26,10 @@ from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
 from storage_node.disk import Batch, Disk
 from storage_node.errors import SegmentGone, ViewsDamaged
-from storage_node.windows import window_of, window_start
+from storage_node.windows import Deletion, window_of, window_start
+
+if TYPE_CHECKING:
+    from storage_node.deletions import Deletions
 
 BLOCK_BYTES = 64 << 10
 """About how many bytes of rows are in one block, before compression."""
@@ -163,6 +167,8 @@ class RowsPlan:
 
     partition: int
     names: list[bytes]
+    deletions: list[tuple[Deletion, ...]]
+    """What is deleted in each of the blocks."""
     head: tuple[Rows, ...]
     min_time: int
     max_time: int
@@ -174,10 +180,11 @@ class RowsPlan:
             SegmentGone: a run was merged or expired after the plan was made. ViewsDamaged, DiskError.
         """
         parts = list(self.head)
-        for block in disk.get_many(self.names) if self.names else ():
+        blocks = disk.get_many(self.names) if self.names else []
+        for block, deletions in zip(blocks, self.deletions, strict=True):
             if block is None:
                 raise SegmentGone
-            parts.append(Rows.decode(block, self.partition))
+            parts.append(without(Rows.decode(block, self.partition), deletions))
         found = []
         for part in parts:
             inside = is_wanted[part.snos] & (part.times >= self.min_time) & (part.times <= self.max_time)
@@ -193,9 +200,10 @@ class RowsPlan:
 class AttachedRows:
     """The rows of one partition. Whoever shares it between threads guards it, as the partition's state."""
 
-    def __init__(self, partition: int, disk: Disk) -> None:
+    def __init__(self, partition: int, disk: Disk, deletions: Deletions) -> None:
         self._partition = partition
         self._disk = disk
+        self._deletions = deletions
         self._head: list[Rows] = []
         self.head_bytes = 0
         self.runs: dict[int, list[Run]] = {}
@@ -220,23 +228,40 @@ class AttachedRows:
             self.add(rows, window_start(window))
         return bool(dropped)
 
-    def plan(self, min_time: int, max_time: int, snos: NDArray[np.uint32]) -> RowsPlan | None:
-        """Plan a read of these series in the closed range, ms; None if there is nothing to read."""
-        if not self._head and not self.runs:
-            return None
-        if len(self._head) > _MAX_HEAD_BLOCKS:
-            self._head = [Rows.joined(self._head)]
-        names = []
+    def delete(self, snos: NDArray[np.uint32], n_series: int, min_time: int, max_time: int) -> set[int]:
+        """Take the rows of some series in the closed range out of the head; returns windows that may have more."""
+        if self._head:
+            is_kept = np.ones(n_series, dtype=np.bool_)
+            is_kept[snos] = False
+            rows = Rows.joined(self._head)
+            kept = is_kept[rows.snos] | (rows.times < min_time) | (rows.times > max_time)
+            self._head, self.head_bytes = [], 0
+            self.add(rows.take(np.flatnonzero(kept)), MIN_TIME_MS)
+        return {window for window, run, _ in self._blocks(min_time, max_time, snos)}
+
+    def _blocks(self, min_time: int, max_time: int, snos: NDArray[np.uint32]) -> Iterator[tuple[int, Run, int]]:
+        """(window, run, block) of the blocks that may have rows of these series in the range."""
         low, high = (int(snos.min()), int(snos.max())) if len(snos) else (0, -1)
         for window in sorted(w for w in self.runs if window_of(min_time) <= w <= window_of(max_time)):
             for run in self.runs[window]:
                 wanted = (run.first_snos <= high) & (run.last_snos >= low)
                 wanted &= (run.min_times <= max_time) & (run.max_times >= min_time)
                 for block in np.flatnonzero(wanted).tolist():
-                    names.append(keys.attached_block(self._partition, window, run.number, block))
+                    yield window, run, block
+
+    def plan(self, min_time: int, max_time: int, snos: NDArray[np.uint32]) -> RowsPlan | None:
+        """Plan a read of these series in the closed range, ms; None if there is nothing to read."""
+        if not self._head and not self.runs:
+            return None
+        if len(self._head) > _MAX_HEAD_BLOCKS:
+            self._head = [Rows.joined(self._head)]
+        names, deletions = [], []
+        for window, run, block in self._blocks(min_time, max_time, snos):
+            names.append(keys.attached_block(self._partition, window, run.number, block))
+            deletions.append(tuple(one for one in self._deletions.of(window) if run.number < one.below))
         if not names and not self._head:
             return None
-        return RowsPlan(self._partition, names, tuple(self._head), min_time, max_time)
+        return RowsPlan(self._partition, names, deletions, tuple(self._head), min_time, max_time)
 
     def of_series(self, snos: NDArray[np.uint32], n_series: int) -> Rows | None:
         """All rows of some series."""
@@ -274,12 +299,17 @@ class AttachedRows:
         """A window, and those of its runs that should become one."""
         newest = max(self.runs, default=0)
         for window, runs in self.runs.items():
-            if len(runs) >= (MAX_RUNS if window == newest else 2):
+            if len(runs) >= (MAX_RUNS if window == newest else 2) and window not in self._deletions:
                 return window, list(runs)
         return None
 
-    def merge(self, window: int, runs: list[Run]) -> tuple[Batch, Run]:
-        """Prepare a merge; needs no lock. Raises SegmentGone, ViewsDamaged, DiskError."""
+    def merge(
+        self, window: int, runs: list[Run], batch: Batch, deletions: tuple[Deletion, ...] = ()
+    ) -> Run | None:
+        """Put one run for these into a batch, without what is deleted, or nothing if all is; needs no lock.
+
+        Raises SegmentGone, ViewsDamaged, DiskError.
+        """
         names = [
             keys.attached_block(self._partition, window, run.number, block)
             for run in runs
@@ -289,22 +319,37 @@ class AttachedRows:
         for block in self._disk.get_many(names):
             if block is None:
                 raise SegmentGone
-            parts.append(Rows.decode(block, self._partition))
-        batch = Batch()
+            parts.append(without(Rows.decode(block, self._partition), deletions))
+        rows = Rows.joined(parts).in_order()
         number = max(run.number for run in runs) + 1
-        return batch, _put_run(batch, self._partition, window, number, Rows.joined(parts).in_order())
+        return _put_run(batch, self._partition, window, number, rows) if len(rows) else None
 
-    def commit_merge(self, window: int, old: list[Run], merged: Run, batch: Batch) -> None:
+    def commit_merge(self, window: int, old: list[Run], merged: Run | None, batch: Batch) -> None:
         """Replace runs by one with the same rows, unless one of them has gone. Raises DiskError."""
+        if self.put_replaced(window, old, batch):
+            self._disk.write(batch)
+            self.replaced(window, old, merged)
+
+    def put_replaced(self, window: int, old: list[Run], batch: Batch) -> bool:
+        """Put into a batch that runs are gone; returns False, and does nothing, if one of them is already."""
         runs = self.runs.get(window, [])
         if not all(run in runs for run in old):
-            return
+            return False
         for run in old:
             batch.delete(keys.segment(keys.ATTACHED_DIRECTORY, self._partition, window, run.number))
             for block in range(len(run.first_snos)):
                 batch.delete(keys.attached_block(self._partition, window, run.number, block))
-        self._disk.write(batch)
-        self.runs[window] = [merged, *(run for run in runs if run not in old)]
+        return True
+
+    def replaced(self, window: int, old: list[Run], merged: Run | None) -> None:
+        """The batch was written."""
+        left = [run for run in self.runs.get(window, []) if run not in old]
+        if merged is not None:
+            left.insert(0, merged)
+        if left:
+            self.runs[window] = left
+        else:
+            self.runs.pop(window, None)
 
 
 def _put_run(batch: Batch, partition: int, window: int, number: int, rows: Rows) -> Run:
@@ -326,6 +371,16 @@ def _blocks(rows: Rows) -> Iterator[NDArray[np.int64]]:
     sizes = np.diff(rows.offsets) + ROW_OVERHEAD_BYTES
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // BLOCK_BYTES)) + 1
     yield from np.split(np.arange(len(rows)), cuts)
+
+
+def without(rows: Rows, deletions: tuple[Deletion, ...]) -> Rows:
+    """The rows that are not deleted."""
+    for one in deletions:
+        inside = (rows.times >= one.min_time) & (rows.times <= one.max_time)
+        if inside.any():
+            inside &= np.isin(rows.snos, one.snos)
+            rows = rows.take(np.flatnonzero(~inside))
+    return rows
 
 
 def positions_of(

@@ -20,6 +20,7 @@ from storage_node.partition import Outcomes, PartitionState
 from storage_node.producers import NONE
 from storage_node.reading import PartitionRead, read_rows
 from storage_node.windows import (
+    GENERATION_BITS,
     Segment,
     Window,
     decode_segments,
@@ -27,9 +28,6 @@ from storage_node.windows import (
     window_end,
     window_of,
 )
-
-GENERATION_BITS = 16
-"""Low bits of a segment's number that count merges; checkpoints number segments in steps of 2^16."""
 
 
 def checkpoint(state: PartitionState) -> int:
@@ -46,6 +44,7 @@ def checkpoint(state: PartitionState) -> int:
     sealed = _seal(state, touched, batch)
     runs = state.attached.seal(batch, state.next_segment << GENERATION_BITS)
     state.metadata.write_changes(batch)
+    state.deletions.write_changes(batch)
     for number in state.changed_windows:
         batch.put(keys.window(keys.WINDOW, state.partition, number), state.windows[number].encode())
     for number, segment in sealed.items():
@@ -64,6 +63,7 @@ def checkpoint(state: PartitionState) -> int:
     state.producers.changes_written()
     state.attached.sealed(runs)
     state.metadata.changes_written()
+    state.deletions.changes_written()
     for number, segment in sealed.items():
         state.windows[number].segments.append(segment)
     state.next_segment = next_segment
@@ -79,7 +79,7 @@ def checkpoint(state: PartitionState) -> int:
 def _delete_windows(batch: Batch, partition: int, before: int) -> None:
     first = window_of(MIN_TIME_MS)
     kinds = (keys.WINDOW, keys.SEGMENT_LIST, keys.SEGMENT_DIRECTORY, keys.SEGMENT_BLOCK)
-    for kind in (*kinds, keys.ATTACHED_DIRECTORY, keys.ATTACHED_BLOCK):
+    for kind in (*kinds, keys.ATTACHED_DIRECTORY, keys.ATTACHED_BLOCK, keys.DELETIONS):
         batch.delete_range(keys.window(kind, partition, first), keys.window(kind, partition, before))
 
 
@@ -159,13 +159,16 @@ def load(state: PartitionState) -> None:
     state.producers.load(state.disk, meta["producers"])
     state.attached.load()
     state.metadata.load(state.disk)
+    state.deletions.load(state.disk)
     for key, value in state.disk.scan(*keys.of_partition(keys.WINDOW, partition)):
         state.windows[keys.parse_window(key)] = Window.decode(value, partition)
     for key, value in state.disk.scan(*keys.of_partition(keys.SEGMENT_LIST, partition)):
         state.windows[keys.parse_window(key)].segments = decode_segments(value, partition)
 
 
-def commit_merge(state: PartitionState, number: int, old: list[Segment], merged: Segment, batch: Batch) -> bool:
+def commit_merge(
+    state: PartitionState, number: int, old: list[Segment], merged: Segment | None, batch: Batch
+) -> bool:
     """Replace segments of a window by one with the same samples, whose blocks are in the batch.
 
     Returns False, and changes nothing, if the window has expired or an old segment is gone. The batch says nothing
@@ -174,10 +177,19 @@ def commit_merge(state: PartitionState, number: int, old: list[Segment], merged:
     window = state.windows.get(number)
     if window is None or not set(old) <= set(window.segments):
         return False
-    segments = [merged, *(segment for segment in window.segments if segment not in old)]
-    for segment in old:
-        state.segments.delete(batch, state.partition, number, segment)
-    batch.put(keys.window(keys.SEGMENT_LIST, state.partition, number), encode_segments(segments))
+    segments = put_replaced(state, number, old, merged, batch)
     state.disk.write(batch)
     window.segments = segments
     return True
+
+
+def put_replaced(
+    state: PartitionState, number: int, old: list[Segment], merged: Segment | None, batch: Batch
+) -> list[Segment]:
+    """Put into a batch that a window's segments are replaced by one, or by nothing; returns those it has then."""
+    kept = [segment for segment in state.windows[number].segments if segment not in old]
+    segments = kept if merged is None else [merged, *kept]
+    for segment in old:
+        state.segments.delete(batch, state.partition, number, segment)
+    batch.put(keys.window(keys.SEGMENT_LIST, state.partition, number), encode_segments(segments))
+    return segments

@@ -21,6 +21,7 @@ INDEX = b"I"
 ATTACHED_DIRECTORY = b"a"
 ATTACHED_BLOCK = b"A"
 METADATA = b"F"
+DELETIONS = b"X"
 
 _SIGN = 1 << 63
 _PARTITION = struct.Struct(">cI")

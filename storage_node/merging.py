@@ -23,8 +23,9 @@ from storage_node.blocks import (
 from storage_node.disk import Batch, Disk
 from storage_node.errors import SegmentGone
 from storage_node.partition import PartitionState
+from storage_node.reading import erase_deleted
 from storage_node.segments import Segments
-from storage_node.windows import Segment
+from storage_node.windows import Deletion, Segment
 
 MIN_SEGMENTS = 8
 """Segments of a window that still grows are merged from this number on."""
@@ -35,18 +36,22 @@ _OPEN_WINDOWS = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MergePlan:
-    """Which segments to merge, and the order of rows at that moment."""
+    """Which segments to merge, the order of rows at that moment, and what is deleted in all of the segments."""
 
     partition: int
     window: int
     old: list[Segment]
     order_keys: NDArray[np.uint64]
+    deletions: tuple[Deletion, ...] = ()
 
 
 def plan_merge(state: PartitionState, least: int = MIN_SEGMENTS) -> MergePlan | None:
     """The next merge that is worth its while, if there is one; in a growing window of `least` segments."""
     newest = sorted(state.windows)[-_OPEN_WINDOWS:]
     for number, window in state.windows.items():
+        if number in state.deletions:
+            # What is deleted holds for some of its segments only; `purging` sees to them first.
+            continue
         old = choose(window.segments, least if number in newest else 2)
         if old:
             return MergePlan(state.partition, number, old, state.order_keys())
@@ -65,8 +70,8 @@ def choose(segments: list[Segment], least: int) -> list[Segment]:
     return []
 
 
-def merge(plan: MergePlan, segments: Segments, disk: Disk) -> tuple[Batch, Segment]:
-    """Prepare a merge; needs no lock. `checkpoint.commit_merge` commits it.
+def merge(plan: MergePlan, segments: Segments, disk: Disk) -> tuple[Batch, Segment | None]:
+    """Prepare a merge; needs no lock. `checkpoint.commit_merge` commits it. No segment if everything is deleted.
 
     Raises:
         SegmentGone: the window has expired meanwhile.
@@ -82,11 +87,18 @@ def merge(plan: MergePlan, segments: Segments, disk: Disk) -> tuple[Batch, Segme
         snos, row_keys = snos[inside][order], row_keys[inside][order]
         if not len(snos):
             continue
-        offsets, timestamps, value_bits = _decode(blocks, snos, len(plan.order_keys))
+        offsets, timestamps, value_bits = _decode(blocks, snos, plan)
+        if plan.deletions:
+            filled = np.flatnonzero(np.diff(offsets))
+            snos, row_keys, offsets = snos[filled], row_keys[filled], np.append(offsets[filled], offsets[-1])
+            if not len(snos):
+                continue
         parts.append(encode_blocks(snos, offsets, timestamps, value_bits))
         order_keys.append(row_keys)
         n_samples += len(timestamps)
     batch = Batch()
+    if not parts:
+        return batch, None
     # Checkpoints number segments in steps of 2^16, so that this number is new.
     number = max(segment.number for segment in plan.old) + 1
     rows = np.concatenate(order_keys)
@@ -101,7 +113,8 @@ def merge_attached(state: PartitionState, lock: Lock) -> bool:
         return False
     window, runs = plan
     try:
-        batch, merged = state.attached.merge(window, runs)
+        batch = Batch()
+        merged = state.attached.merge(window, runs, batch)
     except SegmentGone:
         return True
     with lock:
@@ -131,9 +144,9 @@ def _chunks(plan: MergePlan, segments: Segments, disk: Disk) -> Iterator[tuple[l
 
 
 def _decode(
-    blocks: list[bytes], snos: NDArray[np.uint32], n_series: int
+    blocks: list[bytes], snos: NDArray[np.uint32], plan: MergePlan
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
-    row_of_sno = np.full(n_series, -1, dtype=np.int32)
+    row_of_sno = np.full(len(plan.order_keys), -1, dtype=np.int32)
     row_of_sno[snos] = np.arange(len(snos), dtype=np.int32)
     counts = np.zeros(len(snos), dtype=np.int64)
     count_samples(blocks, row_of_sno, MIN_TIME_MS, MAX_TIME_MS, counts)
@@ -142,4 +155,6 @@ def _decode(
     value_bits = np.empty(int(starts[-1]), dtype=np.uint64)
     cursor = starts[:-1].copy()
     decode_samples(blocks, row_of_sno, MIN_TIME_MS, MAX_TIME_MS, cursor, timestamps, value_bits)
+    for deletion in plan.deletions:
+        erase_deleted(deletion, row_of_sno, starts, cursor, timestamps, value_bits)
     return finish_rows(starts, cursor, timestamps, value_bits)

@@ -17,14 +17,16 @@ import xxhash
 from numpy.typing import NDArray
 
 from common.attachments import NO_REF, Attachments, Kind
-from common.errors import CorruptError
+from common.errors import CallerError, CorruptError
 from common.histograms import EncodedHistograms, decode
 from common.kernels import head as kernels
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
 from common.store import MIN_TIME_MS
+from common.tombstones import Tombstone
 from storage_node import keys
 from storage_node.attachments import AttachedRows, Rows
+from storage_node.deletions import Deletions, delete_samples
 from storage_node.disk import Disk, Subtree
 from storage_node.head import SampleBuffer
 from storage_node.index import SeriesIndex
@@ -51,7 +53,8 @@ class Outcomes:
     Each sample of a record is one of the first four. orphaned: of these, samples whose series was not declared.
     moved_twice: samples of orphans that turned out to be stored under the declared series already.
     expired: samples that were stored and have been dropped by retention.
-    histograms, exemplars: rows of records, whatever became of them.
+    deleted: samples that were stored and have been deleted by tombstones.
+    histograms, exemplars, tombstones: rows of records, whatever became of them.
     """
 
     accepted: int = 0
@@ -62,8 +65,10 @@ class Outcomes:
     moved_twice: int = 0
     expired: int = 0
     quarantined_records: int = 0
+    deleted: int = 0
     histograms: int = 0
     exemplars: int = 0
+    tombstones: int = 0
 
 
 class PartitionState:
@@ -98,7 +103,8 @@ class PartitionState:
         self.head = SampleBuffer()
         self.late = SampleBuffer()
         """Samples that are neither the first nor the last of their series; see `resolve`."""
-        self.attached = AttachedRows(partition, disk)
+        self.deletions = Deletions(partition)
+        self.attached = AttachedRows(partition, disk, self.deletions)
         """Bytes of histograms, and exemplars."""
         self.metadata = MetadataTable(partition)
         # What the next checkpoint has to write, besides the head.
@@ -125,7 +131,7 @@ class PartitionState:
         assert offset >= self.next_offset, "a record was applied before"
         self._advance_clock(batch.created_ms)
         if len(batch.attached):
-            self._check_attached(batch.attached)
+            self._check_attached(batch)
         producer = self.producers.heard_of(batch.producer_id, self.clock_ms)
         if len(batch.declared_refs):
             self._declare(producer, batch)
@@ -167,8 +173,15 @@ class PartitionState:
             message = f"ref {highest} is above the limit of {MAX_REFS}"
             raise CorruptError(message, partition=self.partition, offset=self.next_offset)
 
-    def _check_attached(self, attached: Attachments) -> None:
+    def _check_attached(self, batch: RecordBatch) -> None:
         """Before anything is applied; what is not a histogram now would be an error of every query later."""
+        attached = batch.attached
+        tombstones = np.count_nonzero(attached.kinds == Kind.TOMBSTONE)
+        if tombstones and (tombstones < len(attached) or len(batch.refs) or len(batch.declared_refs)):
+            # Else what comes before it would be applied twice, should the disk fail while it is.
+            message = "a tombstone is in one record with other things"
+            raise CorruptError(message, partition=self.partition, offset=self.next_offset)
+        self._tombstones(attached)
         refs = attached.refs[attached.refs != NO_REF]
         if len(refs):
             self._check_refs(refs)
@@ -198,6 +211,7 @@ class PartitionState:
             self.outcomes.expired += self.windows.pop(number).n_samples
             self.changed_windows.discard(number)
             self.dropped_before = first
+        self.deletions.drop_before(first)
         if self.attached.drop_before(first):
             self.dropped_before = first
         self.horizon_ms = horizon_ms
@@ -285,6 +299,25 @@ class PartitionState:
         if len(of_series) < len(attached):
             for i in np.flatnonzero(attached.kinds == Kind.METADATA).tolist():
                 self.metadata.add(attached.row(i))
+            self._delete(attached)
+
+    def _delete(self, attached: Attachments) -> None:
+        """Apply tombstones; to apply one again changes nothing."""
+        tombstones = self._tombstones(attached)
+        for tombstone in tombstones:
+            delete_samples(self, tombstone)
+        self.outcomes.tombstones += len(tombstones)
+
+    def _tombstones(self, attached: Attachments) -> list[Tombstone]:
+        """Those among the rows, whose matchers can be used. Raises CorruptError."""
+        rows = np.flatnonzero(attached.kinds == Kind.TOMBSTONE).tolist()
+        try:
+            found = [Tombstone.decode(attached.row(i)) for i in rows]
+            for tombstone in found:
+                self.index.select(tombstone.matchers)
+        except (ValueError, CallerError) as error:
+            raise CorruptError(str(error), partition=self.partition, offset=self.next_offset) from None
+        return found
 
     def _run(
         self,
@@ -395,12 +428,14 @@ class PartitionState:
     ) -> ReadPlan:
         """Plan a read of exactly these segments, and of the head if wanted."""
         order_keys = np.sort(self.order_keys()[snos]) if segments else np.zeros(0, dtype=np.uint64)
+        deletions = self.deletions.of_all({number for number, _ in segments})
         head = self.head if with_head else SampleBuffer(0)
         tails = self.series.tails.view()[snos]
         n_series = len(self.series)
         return ReadPlan(
-            self.partition, snos, order_keys, tails, n_series, head.view(), segments, min_time, max_time
-        )
+            self.partition, snos, order_keys, tails, n_series, head.view(), segments, min_time, max_time,
+            deletions=deletions,
+        )  # fmt: skip
 
     def order_keys(self) -> NDArray[np.uint64]:
         """Order keys of all series, uint64 (n_series,)."""

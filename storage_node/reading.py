@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from common.attachments import Kind
 from common.errors import CorruptError
+from common.kernels.deletion import erase
 from common.parallel import LEAST_WORK, n_cores, run_all
 from storage_node.attachments import Rows, RowsPlan, positions_of
-from storage_node.blocks import count_samples, decode_samples, finish_rows, join_blocks
+from storage_node.blocks import JoinedBlocks, count_samples, decode_samples, finish_rows, join_blocks
 from storage_node.errors import ViewsDamaged
 from storage_node.head import HeadReader, HeadView
 from storage_node.segments import Segments
-from storage_node.windows import Segment
+from storage_node.windows import Deletion, Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +29,7 @@ class ReadPlan:
     snos: uint32 (n_rows,). order_keys: theirs, ascending. tails: uint32, last position of each in the head.
     n_series: series in the partition. segments: (window, segment) in the order of their windows and numbers.
     min_time, max_time: ms, closed, within the horizon. attached: of the bytes of histograms, and exemplars.
+    deletions: by window, what is deleted and still in segments.
     """
 
     partition: int
@@ -40,6 +42,7 @@ class ReadPlan:
     min_time: int
     max_time: int
     attached: RowsPlan | None = None
+    deletions: Mapping[int, tuple[Deletion, ...]] = field(default_factory=dict)
 
 
 class PartitionRead:
@@ -56,10 +59,12 @@ class PartitionRead:
         self._row_of_sno: NDArray[np.int32] = np.full(plan.n_series, -1, dtype=np.int32)
         self._row_of_sno[plan.snos] = np.arange(first_row, first_row + len(plan.snos), dtype=np.int32)
         everything = len(plan.snos) == plan.n_series
-        blocks = segments.read(
-            plan.partition, plan.segments, None if everything else plan.order_keys, plan.min_time, plan.max_time
-        )
-        self._blocks = join_blocks(blocks) if blocks else None
+        self._blocks: list[tuple[JoinedBlocks, tuple[Deletion, ...]]] = []
+        for deletions, listed in _by_deletions(plan):
+            order_keys = None if everything else plan.order_keys
+            blocks = segments.read(plan.partition, listed, order_keys, plan.min_time, plan.max_time)
+            if blocks:
+                self._blocks.append((join_blocks(blocks), deletions))
         self._head = HeadReader(plan.head, plan.tails, plan.n_series, plan.min_time, plan.max_time)
         self._attached = None
         if plan.attached is not None:
@@ -76,9 +81,9 @@ class PartitionRead:
     def count(self, counts: NDArray[np.int64]) -> None:
         """Add an upper bound of each row's samples to counts[first_row:]."""
         plan = self._plan
-        if self._blocks is not None:
+        for blocks, _ in self._blocks:
             with _damage(plan.partition):
-                count_samples(self._blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
+                count_samples(blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
         rows = slice(self._first_row, self._first_row + len(plan.snos))
         counts[rows] += self._head.count(self._row_of_sno, self._first_row)
 
@@ -87,12 +92,42 @@ class PartitionRead:
     ) -> None:
         """Write the samples of each row at its cursor, which moves on; to be called once, after `count`."""
         plan = self._plan
-        if self._blocks is not None:
+        for blocks, deletions in self._blocks:
+            before = cursor.copy() if deletions else cursor
             with _damage(plan.partition):
                 decode_samples(
-                    self._blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
+                    blocks, self._row_of_sno, plan.min_time, plan.max_time, cursor, timestamps, value_bits
                 )
+            for deletion in deletions:
+                erase_deleted(deletion, self._row_of_sno, before, cursor, timestamps, value_bits)
         self._head.collect(self._row_of_sno, self._first_row, cursor, timestamps, value_bits)
+
+
+def _by_deletions(plan: ReadPlan) -> Iterator[tuple[tuple[Deletion, ...], list[tuple[int, Segment]]]]:
+    """The segments of a plan by what is deleted in them."""
+    if not plan.deletions:
+        yield (), plan.segments
+        return
+    groups: dict[tuple[Deletion, ...], list[tuple[int, Segment]]] = {}
+    for number, segment in plan.segments:
+        deletions = tuple(one for one in plan.deletions.get(number, ()) if segment.number < one.below)
+        groups.setdefault(deletions, []).append((number, segment))
+    yield from groups.items()
+
+
+def erase_deleted(
+    deletion: Deletion,
+    row_of_sno: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    cursor: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    value_bits: NDArray[np.uint64],
+) -> None:
+    """Take what is deleted out of rows that were filled between `starts` and `cursor`, which moves back."""
+    snos = deletion.snos[: np.searchsorted(deletion.snos, len(row_of_sno))]
+    rows = row_of_sno[snos]
+    rows = rows[rows >= 0].astype(np.int64)
+    erase(rows, starts[rows], cursor, timestamps, value_bits, deletion.min_time, deletion.max_time)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class SeriesState:
         """(producer_id, ref) → sno of the orphans that nobody has adopted."""
         self._adopted: list[tuple[int, int, int]] = []
         self._orphans_changed = False
+        self._cut: list[NDArray[np.uint32]] = []
 
     def __len__(self) -> int:
         return self.ids.size
@@ -85,9 +86,14 @@ class SeriesState:
         self._adopted.append((producer_id, ref, sno))
         self._orphans_changed = True
 
+    def cut(self, snos: NDArray[np.uint32], min_times: NDArray[np.int64], max_times: NDArray[np.int64]) -> None:
+        """Samples of these series were deleted: set their first and last times."""
+        self.min_times.data[snos], self.max_times.data[snos] = min_times, max_times
+        self._cut.append(snos)
+
     def write_changes(self, batch: Batch, changed_snos: NDArray[np.uint32]) -> None:
-        """Put the times of these series, and the orphans if they have changed, into a batch."""
-        for block in np.unique(changed_snos // BLOCK_SERIES).tolist():
+        """Put the times of these series and of those cut, and the orphans if they have changed, into a batch."""
+        for block in np.unique(np.concatenate([changed_snos, *self._cut]) // BLOCK_SERIES).tolist():
             part = slice(block * BLOCK_SERIES, min((block + 1) * BLOCK_SERIES, len(self)))
             data = self.min_times.data[part].tobytes() + self.max_times.data[part].tobytes()
             key = keys.numbered(keys.SERIES_TIMES, self._partition, block)
@@ -100,6 +106,7 @@ class SeriesState:
 
     def changes_written(self) -> None:
         self._orphans_changed = False
+        self._cut.clear()
 
     def load(self, disk: Disk, ids: NDArray[np.uint8]) -> None:
         """Read everything back but the order keys; ids are those of all series in the index.

@@ -19,6 +19,7 @@ from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import DiskError, SegmentGone, ViewsDamaged
 from storage_node.merging import merge, merge_attached, plan_merge
+from storage_node.purging import purge
 from storage_node.store import NodeStore
 from storage_node.views import FolderLock, Shard, Views, views_folder
 
@@ -310,6 +311,8 @@ class StorageNode:
         with self._merge_lock:
             views = self.views
             shard = views.shards[partition]
+            if purge(shard.state, shard.lock):
+                return True
             with shard.lock:
                 plan = plan_merge(shard.state)
             if plan is None:

@@ -12,6 +12,8 @@ from common.errors import CorruptError
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 
 WINDOW_MS = 4 * 3600 * 1000
+GENERATION_BITS = 16
+"""Low bits of a segment's number that count merges; checkpoints number segments in steps of 2^16."""
 _MASK = (1 << 64) - 1
 
 _WINDOW = struct.Struct("<QQQ")
@@ -52,6 +54,20 @@ class Segment:
     size_bytes: int
     n_blocks: int
     n_rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deletion:
+    """Samples of one window that a tombstone has deleted and the disk still has.
+
+    below: they are in segments, and rows of theirs in runs, with smaller numbers.
+    min_time, max_time: ms, closed. snos: uint32 (n,), ascending.
+    """
+
+    below: int
+    min_time: int
+    max_time: int
+    snos: NDArray[np.uint32]
 
 
 @dataclass(slots=True)

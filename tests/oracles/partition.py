@@ -9,6 +9,8 @@ import xxhash
 from common.attachments import Kind
 from common.labels import parse_canonical
 from common.record import RecordBatch
+from common.tombstones import Tombstone
+from tests.memory_store import matches
 
 WINDOW_MS = 4 * 3600 * 1000
 DAY_MS = 24 * 3600 * 1000
@@ -30,6 +32,7 @@ class OraclePartition:
     late: int = 0
     too_old: int = 0
     orphaned: int = 0
+    deleted: int = 0
 
     def apply(self, batch: RecordBatch) -> None:
         self.clock_ms = max(self.clock_ms, batch.created_ms)
@@ -50,6 +53,11 @@ class OraclePartition:
         for ref, time, value in zip(batch.refs.tolist(), batch.timestamps.tolist(), bits, strict=True):
             self._sample(bound.setdefault(ref, (batch.producer_id, ref)), time, value)
         attached = batch.attached
+        tombstones = int((attached.kinds == Kind.TOMBSTONE).sum())
+        if tombstones:
+            for i in range(len(attached)):
+                self._delete(Tombstone.decode(attached.row(i)))
+            return
         rows = zip(attached.kinds.tolist(), attached.refs.tolist(), attached.timestamps.tolist(), strict=True)
         for i, (kind, ref, time) in enumerate(rows):
             series = bound.setdefault(ref, (batch.producer_id, ref))
@@ -58,6 +66,18 @@ class OraclePartition:
             else:
                 # It makes the series known, no more.
                 self.samples.setdefault(series, {})
+
+    def _delete(self, tombstone: Tombstone) -> None:
+        low, high = tombstone.min_time_ms, tombstone.max_time_ms
+        for series, samples in self.samples.items():
+            if isinstance(series, bytes) and all(matches(m, parse_canonical(series)) for m in tombstone.matchers):
+                for time in [time for time in samples if low <= time <= high]:
+                    del samples[time]
+                    self.deleted += 1
+                if low <= self.last.get(series, low - 1) <= high:
+                    del self.last[series]
+                    if samples:
+                        self.last[series] = max(samples)
 
     def _declare(self, bound: dict[int, object], ref: int, labels: bytes) -> None:
         before = bound.get(ref)

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.attachments import Attachments, Kind
+from common.attachments import NO_REF, Attachments, Kind
 from common.labels import StringPool, canonical_labels, series_id
 from common.record import RecordBatch
-from common.store import MAX_TIME_MS, MIN_TIME_MS
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+from common.tombstones import Tombstone
 from storage_node.checkpoint import checkpoint, commit_merge, load
 from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.partition import PartitionState
+from storage_node.purging import purge
 from storage_node.reading import PartitionRead, read_rows
 from storage_node.segments import Segments
 from tests.memory_disk import MemoryDisk
@@ -26,7 +28,13 @@ from tests.oracles.partition import WINDOW_MS, OraclePartition
 
 SERIES = [canonical_labels({"__name__": f"m{i % 3}", "i": str(i)}) for i in range(7)]
 HISTOGRAMS = [NativeHistogram(count=n, sum=1.5, is_float=n > 1).encode() for n in range(3)]
-OUTCOMES = ("accepted", "duplicate", "late", "too_old", "orphaned")
+OUTCOMES = ("accepted", "duplicate", "late", "too_old", "orphaned", "deleted")
+MATCHERS = [
+    Matcher(MatchOp.EQUAL, "__name__", "m0"),
+    Matcher(MatchOp.REGEX, "i", "[1-4]"),
+    Matcher(MatchOp.NOT_EQUAL, "__name__", ""),
+    Matcher(MatchOp.EQUAL, "i", "none"),
+]
 
 
 def make_batch(
@@ -83,6 +91,8 @@ class Bench:
         self.open()
 
     def merge(self) -> None:
+        while purge(self.state, self.lock):
+            pass
         while plan := plan_merge(self.state, least=2):
             batch, merged = merge(plan, self.segments, self.disk)
             assert commit_merge(self.state, plan.window, plan.old, merged, batch)
@@ -130,12 +140,22 @@ def _records(draw: st.DrawFn, base: int) -> tuple[str, RecordBatch]:
     return "record", make_batch(producer, now, declared, samples, attached)
 
 
+@st.composite
+def _tombstones(draw: st.DrawFn, base: int) -> tuple[str, RecordBatch]:
+    rows = []
+    for _ in range(draw(st.integers(1, 2))):
+        times = sorted((draw(_times(base)), draw(_times(base))))
+        rows.append((Kind.TOMBSTONE, NO_REF, 0, Tombstone((draw(st.sampled_from(MATCHERS)),), *times).encode()))
+    return "record", make_batch(4, base, [], [], rows)
+
+
 def _actions() -> st.SearchStrategy[list[tuple[str, object]]]:
-    record = st.integers(0, 2).flatmap(lambda w: _records(1_700_000_000_000 + w * 30 * 3600 * 1000))
+    bases = st.integers(0, 2).map(lambda w: 1_700_000_000_000 + w * 30 * 3600 * 1000)
+    record, tombstone = bases.flatmap(_records), bases.flatmap(_tombstones)
     crash = st.tuples(st.just("crash"), st.integers(0, 3))
     names = ["checkpoint"] * 3 + ["flush", "merge", "merge", "observe"]
     other = st.sampled_from([(name, None) for name in names])
-    return st.lists(st.one_of(record, record, record, other, crash), min_size=1, max_size=25)
+    return st.lists(st.one_of(record, record, record, tombstone, other, crash), min_size=1, max_size=25)
 
 
 @settings(deadline=None, max_examples=100)
@@ -172,6 +192,12 @@ def test_one_window_survives_many_checkpoints_merges_and_crashes(seed: int) -> N
     bench, oracle = Bench(None, int(random.choice([3, 1000]))), OraclePartition()
     base = 1_700_006_400_000
     for _ in range(60):
+        if random.random() < 0.2:
+            times = sorted((base + random.integers(0, 600, 2) * 1000).tolist())
+            row = Kind.TOMBSTONE, NO_REF, 0, Tombstone((MATCHERS[random.integers(4)],), *times).encode()
+            tombstone = make_batch(2, base, [], [], [row])
+            bench.apply(tombstone)
+            oracle.apply(tombstone)
         samples = [
             (int(random.integers(0, 5)), base + int(random.integers(0, 600)) * 1000, 1.0) for _ in range(20)
         ]
