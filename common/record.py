@@ -50,6 +50,18 @@ class RecordBatch:
     attached: Attachments = NO_ATTACHMENTS
 
 
+NOTHING = RecordBatch(
+    producer_id=0,
+    created_ms=0,
+    declared_refs=np.zeros(0, dtype=np.uint32),
+    declared_ids=np.zeros((0, kernels.ID_BYTES), dtype=np.uint8),
+    label_offsets=np.zeros(1, dtype=np.int64),
+    label_bytes=np.zeros(0, dtype=np.uint8),
+    refs=np.zeros(0, dtype=np.uint32),
+    timestamps=np.zeros(0, dtype=np.int64),
+    values=np.zeros(0, dtype=np.float64),
+)
+"""A record of nothing, to put attachments into."""
 HEADER_BYTES = 56
 MAX_PAYLOAD_BYTES = 16 << 20
 """Upper limit of a payload before compression; bounds what decoding hostile bytes can allocate."""

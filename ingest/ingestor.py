@@ -1,16 +1,19 @@
-"""Remote-write bodies in, acknowledgements out."""
+"""Remote-write bodies and deletions in, acknowledgements out."""
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
 
 from common.log.base import Log
+from common.tombstones import Tombstone
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
+from ingest.deletions import tombstone_records
 from ingest.errors import NotAccepting
 from ingest.metrics import IngestMetrics, process_metrics
 from ingest.remote_write import RemoteWriteReader, Taken
@@ -42,6 +45,9 @@ class Ingestor:
         self.config = config if config is not None else IngestConfig()
         self.metrics = metrics if metrics is not None else process_metrics()
         self._gate = gate
+        self._log = log
+        self._clock = clock
+        self._deleter_id = secrets.randbits(64)
         self._reader = RemoteWriteReader(self.config)
         batcher = Batcher(
             log.partitions,
@@ -95,6 +101,17 @@ class Ingestor:
             return taken
 
         return self._committer.offer(take, len(body))
+
+    def delete(self, tombstones: Sequence[Tombstone]) -> Future[list[int]]:
+        """Put tombstones into the log; they hold for all that was acknowledged before.
+
+        Raises:
+            NotAccepting: the gate is closed. LogUnavailable. BadRequest: too many, or too long.
+        The future raises LogUnavailable; some partitions may have them then, and sending them again is harmless.
+        """
+        self.check_open()
+        records = tombstone_records(tombstones, self._log.partitions, self._deleter_id, self._clock())
+        return self._log.append(records)
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Accept no more, finish what is under way; returns whether that was possible within `timeout_s`."""

@@ -48,7 +48,7 @@ def router(service: QueryService, version: str) -> APIRouter:
         name = path.removeprefix("/api/v1").split("/")[1]
 
         async def endpoint(request: Request) -> Response:
-            response = await _answer(handler, request)
+            response = await answer(handler, request)
             QUERIES.labels(name, response.status_code).inc()
             return response
 
@@ -132,14 +132,14 @@ class _Api:
         if not p.all("match[]"):
             raise CallerError("no match[] parameter provided")
         limit = p.limit()
-        future = self._service.series(p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request))
+        future = self._service.series(p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request))
         table = await asyncio.wrap_future(future)
         rows = len(table) if limit == 0 else min(limit, len(table))
         return _data([table.labels(row) for row in range(rows)], truncated=rows < len(table))
 
     async def label_names(self, p: Parameters, request: Request) -> Response:
         future = self._service.label_names(
-            p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request)
+            p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request)
         )
         return _limited(await asyncio.wrap_future(future), p.limit())
 
@@ -148,17 +148,17 @@ class _Api:
         if not name:
             raise CallerError('invalid label name: ""')
         future = self._service.label_values(
-            name, p.matcher_sets(), *_time_range(p), self._service.consistency_of(p, request)
+            name, p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request)
         )
         return _limited(await asyncio.wrap_future(future), p.limit())
 
 
-async def _answer(handler: Handler, request: Request) -> Response:
+async def answer(handler: Handler, request: Request) -> Response:
     """Run a handler with the parameters of the request."""
 
     async def work() -> Response:
         form = b""
-        if request.method == "POST":
+        if request.method in ("POST", "PUT"):
             form = await _form(request)
         response = await handler(Parameters.of(request.scope["query_string"], form), request)
         return await _compressed(response, _encoding(request))
@@ -310,7 +310,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _time_range(p: Parameters) -> tuple[int, int]:
+def time_range(p: Parameters) -> tuple[int, int]:
+    """Parameters start and end, ms, closed; all of time without them."""
     start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
     if end_ms < start_ms:
         raise BadParameter("end", "end timestamp must not be before start time")

@@ -17,6 +17,7 @@ from common.log.base import Log, LogRecord
 from common.log.url import open_log
 from common.record import RecordBatch, decode_record
 from common.store import STALE_NAN_BITS
+from common.tombstones import Tombstone
 
 _SHOWN_SAMPLES = 5
 _SHOWN_BYTES = 32
@@ -104,7 +105,8 @@ def _as_text(record: LogRecord) -> Iterator[str]:
     attached = list(_attachments(batch))
     for row in attached[:_SHOWN_SAMPLES]:
         series = "" if row["ref"] is None else f" of ref {row['ref']} at {_time(row['timestamp_ms'])}"
-        yield f"  {row['kind']}{series}: {len(row['bytes_hex']) // 2} bytes"
+        what = row.get("deletes", f"{len(row['bytes_hex']) // 2} bytes")
+        yield f"  {row['kind']}{series}: {what}"
     if len(attached) > _SHOWN_SAMPLES:
         yield f"    and {len(attached) - _SHOWN_SAMPLES} more"
 
@@ -147,12 +149,24 @@ def _attachments(batch: RecordBatch) -> Iterator[dict[str, Any]]:
     attached = batch.attached
     columns = (attached.kinds.tolist(), attached.refs.tolist(), attached.timestamps.tolist())
     for i, (kind, ref, time_ms) in enumerate(zip(*columns, strict=True)):
-        yield {
+        row: dict[str, Any] = {
             "kind": Kind(kind).name.lower(),
             "ref": None if ref == NO_REF else ref,
             "timestamp_ms": time_ms,
             "bytes_hex": attached.row(i).hex(),
         }
+        if kind == Kind.TOMBSTONE:
+            row["deletes"] = _deletes(attached.row(i))
+        yield row
+
+
+def _deletes(row: bytes) -> str:
+    try:
+        tombstone = Tombstone.decode(row)
+    except ValueError as error:
+        return f"nothing: {error}"
+    selector = ", ".join(map(str, tombstone.matchers))
+    return f"{{{selector}}} from {_time(tombstone.min_time_ms)} to {_time(tombstone.max_time_ms)}"
 
 
 def _samples(batch: RecordBatch, count: int) -> Iterator[dict[str, Any]]:

@@ -78,6 +78,7 @@ async def _serve(
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
     from query.http import router as query_router
+    from query.http_admin import router as admin_router
     from query.service import QueryService
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
@@ -87,7 +88,12 @@ async def _serve(
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(state.readiness)
-    for routes in (query_router(queries, VERSION), node_router(node), import_router(ingestor)):
+    for routes in (
+        query_router(queries, VERSION),
+        admin_router(ingestor.delete),
+        node_router(node),
+        import_router(ingestor),
+    ):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:

@@ -25,6 +25,7 @@ class OraclePartition:
     bound: dict[int, dict[int, object]] = field(default_factory=dict)
     heard_ms: dict[int, int] = field(default_factory=dict)
     last: dict[object, int] = field(default_factory=dict)
+    erased: dict[bytes, set[int]] = field(default_factory=dict)
     clock_ms: int = -(1 << 63)
     horizon_ms: int = -(1 << 63)
     accepted: int = 0
@@ -74,6 +75,7 @@ class OraclePartition:
                 for time in [time for time in samples if low <= time <= high]:
                     del samples[time]
                     self.deleted += 1
+                    self.erased.setdefault(series, set()).add(time)
                 if low <= self.last.get(series, low - 1) <= high:
                     del self.last[series]
                     if samples:

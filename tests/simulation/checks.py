@@ -23,7 +23,7 @@ from tests.simulation.log import SimLog
 from tests.simulation.node import SimNode
 
 Found = dict[bytes, dict[int, int]]
-_COUNTED = ("accepted", "duplicate", "late", "too_old", "orphaned")
+_COUNTED = ("accepted", "duplicate", "late", "too_old", "orphaned", "deleted")
 _LIMIT = 1 << 40
 
 
@@ -92,7 +92,7 @@ class Checker:
                 assert counted == expected, f"{where}: counted {counted}, not {expected}"
                 quarantined = state.outcomes.quarantined_records
                 assert quarantined == model.quarantined, f"{where}: {quarantined} records quarantined"
-                lost = state.outcomes.expired + state.outcomes.moved_twice
+                lost = state.outcomes.expired + state.outcomes.moved_twice + state.outcomes.deleted
                 assert counted["accepted"] + counted["late"] == n_samples + lost, f"{where}: counters disagree"
                 if with_digest:
                     assert state.digest() == oracle.digest(), f"{where}: another digest"
@@ -142,7 +142,7 @@ class Checker:
 
     def ask(self, node: SimNode, rng: random.Random, now_ms: int) -> None:
         """A query while the node goes on: every series is as it was at some offset in the meantime."""
-        matchers = self._matchers(rng)
+        matchers = random_matchers(rng)
         high = now_ms - rng.randint(-2, 30) * HOUR_MS // 2
         low = rng.choice((MIN_TIME_MS, high - rng.randint(0, 30) * HOUR_MS // 2))
         with node.reading() as real:
@@ -164,21 +164,10 @@ class Checker:
                         assert samples in allowed, f"{labels} was never like {samples} between {first} and {after}"
             assert not found, f"series that do not match {matchers} or do not exist: {sorted(found)}"
 
-    def _matchers(self, rng: random.Random) -> list[Matcher]:
-        candidates = [
-            Matcher(MatchOp.EQUAL, "__name__", f"m{rng.randrange(4)}"),
-            Matcher(MatchOp.NOT_EQUAL, "__name__", "m1"),
-            Matcher(MatchOp.REGEX, "i", rng.choice(("[0-5]", "1.*", ".*", "7|8|nothing"))),
-            Matcher(MatchOp.NOT_REGEX, "i", "[3-9]"),
-            Matcher(MatchOp.EQUAL, "job", rng.choice(("", "api", "größe"))),
-            Matcher(MatchOp.NOT_EQUAL, "job", ""),
-        ]
-        return rng.sample(candidates, rng.randint(0, 2))
-
     # -- in the end ---------------------------------------------------------------------------------------------
 
     def check_acknowledged(self, node: SimNode, *, strict: bool) -> None:
-        """Every acknowledged sample that retention has left is there.
+        """Every acknowledged sample that retention and deletions have left is there.
 
         strict: and visible. Otherwise its declaration may have been cut off, or forgotten for a clock's sake; it
         then waits under the ref of its ingestor.
@@ -194,6 +183,7 @@ class Checker:
                 for series, times in self._acknowledged_in(partition).items():
                     kept = {time for time in times if time >= oracle.horizon_ms}
                     missing = kept - found.get(series, {}).keys() - waiting.get(series, set())
+                    missing -= oracle.erased.get(series, set())
                     labels = parse_canonical(series)
                     assert not missing, f"{node.name} lacks {sorted(missing)} of {labels}, which were acknowledged"
 
@@ -234,3 +224,16 @@ class Checker:
             assert len({repr(one) for one in seen.values()}) <= 1, (
                 f"replicas of partition {partition} differ: {seen}"
             )
+
+
+def random_matchers(rng: random.Random, least: int = 0) -> list[Matcher]:
+    """Up to two conditions on the labels of `ingest.label_sets`."""
+    candidates = [
+        Matcher(MatchOp.EQUAL, "__name__", f"m{rng.randrange(4)}"),
+        Matcher(MatchOp.NOT_EQUAL, "__name__", "m1"),
+        Matcher(MatchOp.REGEX, "i", rng.choice(("[0-5]", "1.*", ".*", "7|8|nothing"))),
+        Matcher(MatchOp.NOT_REGEX, "i", "[3-9]"),
+        Matcher(MatchOp.EQUAL, "job", rng.choice(("", "api", "größe"))),
+        Matcher(MatchOp.NOT_EQUAL, "job", ""),
+    ]
+    return rng.sample(candidates, rng.randint(least, 2))

@@ -7,6 +7,7 @@ import struct
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from common.errors import TaborError
 from common.labels import canonical_labels
 from common.store import MAX_TIME_MS, MIN_TIME_MS, STALE_NAN_BITS
+from common.tombstones import Tombstone
 from ingest.config import IngestConfig
 from ingest.errors import RequestRefused
 from ingest.ingestor import Ingestor, WriteOutcome
@@ -98,6 +100,11 @@ class SimIngestor:
 
     def submit(self, body: bytes) -> Future[WriteOutcome]:
         return self._ingestor.submit(body)
+
+    def delete(self, tombstone: Tombstone) -> None:
+        """Put a tombstone into the log, or try to."""
+        with suppress(TaborError):
+            self._ingestor.delete([tombstone])
 
     def step(self) -> None:
         """What the ingest thread does with what waits, one group commit."""

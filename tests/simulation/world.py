@@ -20,10 +20,12 @@ from unittest import mock
 
 import structlog
 
+from common.store import MAX_TIME_MS, MIN_TIME_MS
+from common.tombstones import Tombstone
 from ingest.config import IngestConfig
 from storage_node import blocks, merging, service, views
 from storage_node.partition import PartitionState
-from tests.simulation.checks import Checker
+from tests.simulation.checks import Checker, random_matchers
 from tests.simulation.disk import Folders
 from tests.simulation.ingest import HOUR_MS, Ledger, SimIngestor, SimSender, label_sets
 from tests.simulation.log import SimLog
@@ -218,6 +220,13 @@ class World:
             if self.rng.random() < 0.7:
                 ingestor.client.settle()
 
+    def _series_are_deleted(self) -> None:
+        rng = self.rng
+        high = rng.choice((MAX_TIME_MS, self.now_ms - rng.randint(0, 20) * HOUR_MS // 4))
+        low = rng.choice((MIN_TIME_MS, self.now_ms - rng.randint(0, 40) * HOUR_MS // 4))
+        if low <= high:
+            rng.choice(self.ingestors).delete(Tombstone(tuple(random_matchers(rng, 1)), low, high))
+
     def _an_ingestor_is_killed(self) -> None:
         self.rng.choice(self.ingestors).kill()
 
@@ -374,6 +383,7 @@ _WEIGHTED: dict[Callable[[World], None], float] = {
     World._scrape: 3,
     World._write: 24,
     World._ingest: 12,
+    World._series_are_deleted: 1,
     World._an_ingestor_is_killed: 0.7,
     World._the_broker_stops: 1,
     World._a_stray_record_turns_up: 1,

@@ -1,0 +1,48 @@
+"""Prometheus' admin API, as far as it has a meaning here: deleting series.
+
+The tombstones go into the log, like all that is written; whoever wires this says how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from common.errors import CallerError
+from common.tombstones import Tombstone
+from query.http import answer, time_range
+from query.params import Parameters
+
+Delete = Callable[[Sequence[Tombstone]], Future[Any]]
+
+
+def router(delete: Delete) -> APIRouter:
+    """Routes of the admin API. delete: its future is done when the log has all of the tombstones."""
+    routes = APIRouter()
+
+    async def delete_series(p: Parameters, request: Request) -> Response:
+        matcher_sets = p.matcher_sets()
+        if not matcher_sets:
+            raise CallerError("no match[] parameter provided")
+        low, high = time_range(p)
+        await asyncio.wrap_future(delete([Tombstone(matchers, low, high) for matchers in matcher_sets]))
+        return Response(status_code=204)
+
+    async def clean_tombstones(p: Parameters, request: Request) -> Response:
+        # Storage nodes do so by themselves.
+        return Response(status_code=204)
+
+    for handler in (delete_series, clean_tombstones):
+        _add(routes, f"/api/v1/admin/tsdb/{handler.__name__}", handler)
+    return routes
+
+
+def _add(routes: APIRouter, path: str, handler: Callable[..., Any]) -> None:
+    async def endpoint(request: Request) -> Response:
+        return await answer(handler, request)
+
+    routes.add_api_route(path, endpoint, methods=["POST", "PUT"], response_class=Response, name=handler.__name__)
