@@ -24,16 +24,12 @@ def tombstone_records(
         BadRequest: they are too many, or too long for one record.
     """
     if len(tombstones) > MAX_TOMBSTONES:
-        raise BadRequest(
-            f"{len(tombstones)} selectors are too many; a request may have {MAX_TOMBSTONES}"
-        )
+        raise BadRequest(f"{len(tombstones)} selectors are too many; a request may have {MAX_TOMBSTONES}")
     try:
         rows = Attachments.of([(Kind.TOMBSTONE, NO_REF, 0, tombstone.encode()) for tombstone in tombstones])
     except ValueError as error:
         raise BadRequest(str(error)) from None
     record = encode_record(replace(NOTHING, producer_id=producer_id, created_ms=now_ms, attached=rows))
     if len(record) > MAX_RECORD_BYTES:
-        raise BadRequest(
-            f"the selectors take {len(record)} bytes; a request may have {MAX_RECORD_BYTES}"
-        )
+        raise BadRequest(f"the selectors take {len(record)} bytes; a request may have {MAX_RECORD_BYTES}")
     return [Append(partition, record) for partition in range(n_partitions)]

@@ -452,7 +452,9 @@ class PartitionState:
         self.resolve()
         earliest = np.maximum(self.series.min_times.view()[snos], self.horizon_ms)
         latest = self.series.max_times.view()[snos]
-        present: NDArray[np.uint32] = snos[(earliest <= max_time) & (latest >= max(min_time, self.horizon_ms))]
+        touches = (earliest <= max_time) & (latest >= max(min_time, self.horizon_ms))
+        # Without the last condition a series that has no sample would touch all of time.
+        present: NDArray[np.uint32] = snos[touches & (earliest <= latest)]
         return present
 
     @property
