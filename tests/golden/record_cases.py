@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common.attachments import NO_REF, Attachments, Kind
 from common.labels import canonical_labels, series_id
 from common.record import RecordBatch, encode_record
+from common.store import Matcher, MatchOp
+from common.tombstones import Tombstone
+from tests.oracles.histogram import NativeHistogram
 
 FOLDER = Path(__file__).parent / "record"
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -37,6 +43,14 @@ def batch_of(
         timestamps=np.array([timestamp for _, timestamp, _ in samples], dtype=np.int64),
         values=np.array([bits for _, _, bits in samples], dtype=np.uint64).view(np.float64),
     )
+
+
+def _histogram() -> NativeHistogram:
+    return NativeHistogram(1, 6, 2.5, 0.1, 2, ((-1, 1), (1, 1)), (1, 2), ((3, 1),), (1,))
+
+
+def _matcher(op: str, value: str) -> Matcher:
+    return Matcher(MatchOp(op), "__name__", value)
 
 
 def bits_of(value: float) -> int:
@@ -77,6 +91,25 @@ def cases() -> dict[str, RecordBatch]:
         ),
         "steady-steps": batch_of([(7, now + 15_000 * i, bits_of(i * 0.1)) for i in range(500)]),
         "scrape": batch_of([(i, now - 3, bits_of(float(i * i) if i % 3 else i / 7)) for i in range(300)]),
+        "attachments": replace(
+            batch_of([(1, now, bits_of(1.0))], [(0, {"__name__": "latency"}), (1, {"__name__": "up"})]),
+            attached=Attachments.of(
+                [
+                    (Kind.HISTOGRAM, 0, now, _histogram().encode()),
+                    (Kind.EXEMPLAR, 1, now - 1, struct.pack("<d", 1.0) + canonical_labels({"trace_id": "ü"})),
+                    (Kind.METADATA, NO_REF, 0, b'{"family":"up","type":"gauge","help":"","unit":""}'),
+                ]
+            ),
+        ),
+        "tombstones": replace(
+            batch_of(),
+            attached=Attachments.of(
+                [
+                    (Kind.TOMBSTONE, NO_REF, 0, Tombstone((_matcher("=", "up"),), INT64_MIN, INT64_MAX).encode()),
+                    (Kind.TOMBSTONE, NO_REF, 0, Tombstone((_matcher("!~", "ü|b"),), now - 1, now).encode()),
+                ]
+            ),
+        ),
     }
 
 

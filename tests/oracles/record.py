@@ -11,6 +11,8 @@ class Payload(NamedTuple):
     refs: list[int]
     timestamps: list[int]
     value_bits: list[int]
+    attachments: list[tuple[int, int, int, bytes]]
+    """Kind, ref, timestamp, bytes."""
 
 
 def _wrap(number: int) -> int:
@@ -43,8 +45,16 @@ class _Bytes:
 
 
 def read_payload(
-    data: bytes, n_declared: int, n_samples: int, n_label_bytes: int, created_ms: int, double_delta: bool
+    data: bytes,
+    n_declared: int,
+    n_samples: int,
+    n_label_bytes: int,
+    created_ms: int,
+    double_delta: bool,
+    n_attached: int,
 ) -> Payload:
+    attachments = _attachments(data[len(data) - n_attached :], created_ms) if n_attached else []
+    data = data[: len(data) - n_attached]
     source = _Bytes(data)
     declared, ref = [], 0
     for _ in range(n_declared):
@@ -73,4 +83,22 @@ def read_payload(
         struct.unpack("<Q", struct.pack("<d", next(integers)))[0] if is_whole else next(rest) for is_whole in whole
     ]
     assert source.at == len(data)
-    return Payload(list(zip(declared, ids, labels, strict=True)), refs, timestamps, bits)
+    return Payload(list(zip(declared, ids, labels, strict=True)), refs, timestamps, bits, attachments)
+
+
+def _attachments(section: bytes, created_ms: int) -> list[tuple[int, int, int, bytes]]:
+    source = _Bytes(section)
+    (n,) = struct.unpack("<I", source.take(4))
+    kinds = list(source.take(n))
+    refs, ref = [], 0
+    for (difference,) in struct.iter_unpack("<I", source.take(4 * n)):
+        ref = (ref + difference) % (1 << 32)
+        refs.append(ref)
+    times, time = [], created_ms
+    for (difference,) in struct.iter_unpack("<q", source.take(8 * n)):
+        time = _wrap(time + difference)
+        times.append(time)
+    sizes = [size for (size,) in struct.iter_unpack("<I", source.take(4 * n))]
+    rows = [source.take(size) for size in sizes]
+    assert source.at == len(section)
+    return list(zip(kinds, refs, times, rows, strict=True))

@@ -28,7 +28,7 @@ from common.record import (
 from tests.golden.record_cases import FOLDER, batch_of, cases
 from tests.oracles.record import read_payload
 
-HEADER = struct.Struct("<4sBBHQQqIIIII4x")
+HEADER = struct.Struct("<4sBBHQQqIIIIII")
 CASES = cases()
 
 
@@ -55,7 +55,7 @@ def sealed(prefix: bytes, body: bytes) -> bytes:
 def with_header(data: bytes, payload: bytes | None = None, **changes: int) -> bytes:
     """The record with some header fields replaced and the checksum made right."""
     names = ["magic", "version", "kind", "flags", "checksum", "producer_id", "created_ms"]
-    names += ["n_declared", "n_samples", "n_label_bytes", "size", "packed_size"]
+    names += ["n_declared", "n_samples", "n_label_bytes", "size", "packed_size", "n_attached"]
     fields = dict(zip(names, HEADER.unpack_from(data), strict=True)) | changes
     packed = HEADER.pack(*fields.values())
     return sealed(packed[:8], packed[16:] + (data[HEADER.size :] if payload is None else payload))
@@ -74,7 +74,7 @@ def test_records_come_back_as_they_went(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_payload_is_what_the_format_page_says(name: str) -> None:
     batch, data = CASES[name], encode_record(CASES[name])
-    _, version, kind, flags, _, producer, created, n_declared, n_samples, n_labels, size, packed = (
+    _, version, kind, flags, _, producer, created, n_declared, n_samples, n_labels, size, packed, n_attached = (
         HEADER.unpack_from(data)
     )
     assert (version, kind, producer, created) == (1, 1, batch.producer_id, batch.created_ms)
@@ -83,13 +83,18 @@ def test_a_payload_is_what_the_format_page_says(name: str) -> None:
     if flags & 1:
         payload = zstandard.ZstdDecompressor().decompress(payload)
     assert len(payload) == size
-    found = read_payload(payload, n_declared, n_samples, n_labels, created, bool(flags & 2))
+    found = read_payload(payload, n_declared, n_samples, n_labels, created, bool(flags & 2), n_attached)
     assert [ref for ref, _, _ in found.declarations] == batch.declared_refs.tolist()
     assert b"".join(series for _, series, _ in found.declarations) == batch.declared_ids.tobytes()
     assert b"".join(labels for _, _, labels in found.declarations) == batch.label_bytes.tobytes()
     assert found.refs == batch.refs.tolist()
     assert found.timestamps == batch.timestamps.tolist()
     assert found.value_bits == batch.values.view(np.uint64).tolist()
+    attached = batch.attached
+    columns = attached.kinds.tolist(), attached.refs.tolist(), attached.timestamps.tolist()
+    rows = [attached.row(i) for i in range(len(attached))]
+    assert found.attachments == list(zip(*columns, rows, strict=True))
+    assert bool(flags & 4) == bool(rows)
 
 
 def test_both_ways_of_writing_timestamps_and_of_packing_are_among_the_cases() -> None:

@@ -14,6 +14,7 @@ from common.record import RecordBatch
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 from common.tombstones import Tombstone
 from storage_node import keys
+from storage_node.reading import PartitionRead, read_rows
 from storage_node.service import StorageNode
 from tests.memory_log import MemoryLog
 from tests.unit.storage_node.batches import HOUR_MS, T0, fill, labels_of, make_batch, write
@@ -147,8 +148,6 @@ def test_a_reader_under_way_sees_what_there_was(log: MemoryLog, tmp_path: Path) 
     plan = state.plan(np.arange(2, dtype=np.uint32), MIN_TIME_MS, MAX_TIME_MS)
     write(log, 0, deletion(ALL))
     caught_up(node)
-    from storage_node.reading import PartitionRead, read_rows
-
     _, times, _ = read_rows([PartitionRead(plan, node.views.segments)], 2)
     assert len(times) == 40
     assert selected(node) == {}
@@ -185,4 +184,13 @@ def test_a_record_whose_tombstones_cannot_be_read_is_passed_over_whole(
     write(log, 0, bad)
     assert selected(caught_up(node)) == before
     assert node.views.shards[0].state.outcomes.quarantined_records == 1
+    node.close()
+
+
+def test_samples_without_a_declaration_yet_match_nothing(log: MemoryLog, tmp_path: Path) -> None:
+    write(log, 0, make_batch([], [(0, T0, 1.0)]))
+    write(log, 0, deletion(ALL))
+    write(log, 0, make_batch([(0, labels_of(0))], [(0, T0 + 1, 2.0)]))
+    node = started(log, tmp_path)
+    assert selected(node) == {"000": {T0: 1.0, T0 + 1: 2.0}}
     node.close()
