@@ -23,6 +23,9 @@ REACH_S = 12
 """Further back than any query looks. What Prometheus scraped before it began to remote-write is not in Tabor."""
 
 
+CAUGHT_UP_S = 150
+
+
 class Servers(NamedTuple):
     tabor: Process
     prometheus: Process
@@ -34,6 +37,12 @@ def program(name: str, package: str) -> str:
     path = shutil.which(name)
     assert path, f"{name} is missing; on Debian: apt-get install {package}"
     return path
+
+
+def sending(prometheus: Process) -> str:
+    """What Prometheus says of its remote write."""
+    lines = prometheus.get("/metrics")[1].decode().splitlines()
+    return "\n".join(line for line in lines if line.startswith("prometheus_remote_storage_"))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +94,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             newest = tabor.data("/api/v1/query", query="max(timestamp(up))")["result"]
             return bool(newest) and float(newest[0]["value"][1]) > target_end + 1
 
-        wait_for(caught_up, "Tabor has what Prometheus scraped", 90)
+        try:
+            wait_for(caught_up, "Tabor has what Prometheus scraped", CAUGHT_UP_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{sending(prometheus)}\n{prometheus.output}\n{tabor.output}") from None
         # Evaluation times off the samples' own: the two releases differ at the edges of ranges.
         samples = [
             [round(t * 1000) for t, _ in row["values"]]
