@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from storage_node.service import StorageNode
 
-_NOT_OF_SAMPLES = ("quarantined_records",)
+_NOT_OF_SAMPLES = ("quarantined_records", "tombstones")
 
 
 class NodeCollector:
@@ -42,6 +42,11 @@ class NodeCollector:
             "tabor_storage_node_quarantined_records",
             "Records that could not be read and were passed over",
             value=totals.get("quarantined_records", 0),
+        )
+        yield CounterMetricFamily(
+            "tabor_storage_node_tombstones",
+            "Deletions applied, each once for every partition",
+            value=totals.get("tombstones", 0),
         )
         yield CounterMetricFamily(
             "tabor_storage_node_cut_off_records",

@@ -428,7 +428,7 @@ class PartitionState:
     ) -> ReadPlan:
         """Plan a read of exactly these segments, and of the head if wanted."""
         order_keys = np.sort(self.order_keys()[snos]) if segments else np.zeros(0, dtype=np.uint64)
-        deletions = self.deletions.of_all({number for number, _ in segments})
+        deletions = self.deletions.of_all(number for number, _ in segments)
         head = self.head if with_head else SampleBuffer(0)
         tails = self.series.tails.view()[snos]
         n_series = len(self.series)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import urllib.parse
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,21 @@ def test_a_node_that_stops_in_good_order_is_not_missed(tiers: Tiers) -> None:
     for process in (tiers.b, tiers.query, tiers.ingest):
         assert process.stop() == 0, process.output
         assert "Traceback" not in process.output
+
+
+def test_a_deletion_reaches_every_replica(tiers: Tiers) -> None:
+    load = Load()
+    load.start(tiers.ingest)
+    wait_for_acknowledged(load, 2_000)
+    load.stop()
+    load.check(tiers.query)
+    before = digest(tiers.a)
+    gone = urllib.parse.urlencode({"match[]": 'load{batch="1"}'})
+    status, body = tiers.ingest.request("POST", f"/api/v1/admin/tsdb/delete_series?{gone}")
+    assert status == 204, body
+    found = tiers.query.data("/api/v1/series", **{"match[]": "load"})
+    assert {series["batch"] for series in found} == {"0", "2", "3"}
+    assert digest(tiers.a) == digest(tiers.b) != before
 
 
 def last_line(result: subprocess.CompletedProcess[str]) -> str:
