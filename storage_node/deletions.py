@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from common.errors import CorruptError
 from common.kernels import deletion as kernels
-from common.kernels.digest import digest_rows
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from common.tombstones import Tombstone
 from storage_node import keys
 from storage_node.disk import Batch, Disk
 from storage_node.head import SampleBuffer
 from storage_node.reading import PartitionRead, read_rows
-from storage_node.windows import GENERATION_BITS, Deletion, Window, window_end, window_of, window_start, windows_of
+from storage_node.windows import GENERATION_BITS, Deletion, Window, window_end, window_of, window_start
 
 if TYPE_CHECKING:
     from storage_node.partition import PartitionState
@@ -183,13 +182,7 @@ def _digests(
     snos: NDArray[np.uint32],
     samples: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]],
 ) -> dict[int, Window]:
-    offsets, timestamps, value_bits = samples
-    if not len(timestamps):
-        return {}
-    _, ends = windows_of(timestamps)
-    lanes = np.zeros((len(ends), 2), dtype=np.uint64)
-    counts = np.zeros(len(ends), dtype=np.int64)
-    digest_rows(state.series.ids.data[snos], offsets, timestamps, value_bits, ends, lanes, counts)
+    ends, lanes, counts = state.digests(snos, *samples)
     rows = zip(ends.tolist(), lanes.tolist(), counts.tolist(), strict=True)
     return {window_of(end): Window(lane_a, lane_b, count) for end, (lane_a, lane_b), count in rows}
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from common.kernels.digest import digest_rows
 from common.record import RecordBatch
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node.attachments import with_series
 from storage_node.late import new_among
 from storage_node.producers import NONE, Producer
 from storage_node.reading import PartitionRead, read_rows
-from storage_node.windows import windows_of
 
 if TYPE_CHECKING:
     from storage_node.partition import PartitionState
@@ -94,13 +92,7 @@ def _samples(state: PartitionState, snos: NDArray[np.uint32]) -> Samples:
 
 def _count(state: PartitionState, snos: NDArray[np.uint32], samples: Samples, sign: int) -> None:
     """Count samples of some series into their windows, or out of them."""
-    offsets, timestamps, value_bits = samples
-    if len(timestamps):
-        _, ends = windows_of(timestamps)
-        lanes = np.zeros((len(ends), 2), dtype=np.uint64)
-        counts = np.zeros(len(ends), dtype=np.int64)
-        digest_rows(state.series.ids.data[snos], offsets, timestamps, value_bits, ends, lanes, counts)
-        state.count_in(ends, lanes, counts, sign=sign)
+    state.count_in(*state.digests(snos, *samples), sign=sign)
 
 
 def label_sets(batch: RecordBatch, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

@@ -20,6 +20,7 @@ from common.attachments import NO_REF, Attachments, Kind
 from common.errors import CallerError, CorruptError
 from common.histograms import EncodedHistograms, decode
 from common.kernels import head as kernels
+from common.kernels.digest import digest_rows
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
 from common.store import MIN_TIME_MS
@@ -367,6 +368,20 @@ class PartitionState:
                     window = self.windows[number] = Window()
                 window.add(sign * lane_a, sign * lane_b, sign * count)
                 self.changed_windows.add(number)
+
+    def digests(
+        self,
+        snos: NDArray[np.uint32],
+        offsets: NDArray[np.int64],
+        timestamps: NDArray[np.int64],
+        value_bits: NDArray[np.uint64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+        """Of samples of some series by window, as `count_in` takes them: last ms, digest lanes, number."""
+        _, ends = windows_of(timestamps)
+        lanes = np.zeros((len(ends), 2), dtype=np.uint64)
+        counts = np.zeros(len(ends), dtype=np.int64)
+        digest_rows(self.series.ids.data[snos], offsets, timestamps, value_bits, ends, lanes, counts)
+        return ends, lanes, counts
 
     def _add_orphans(self, producer: Producer, refs: NDArray[np.uint32]) -> None:
         self._check_refs(refs)

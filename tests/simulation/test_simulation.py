@@ -74,7 +74,7 @@ def test_a_seed_that_once_failed_does_so_no_more(seed: int) -> None:
 @pytest.mark.parametrize("point", CRASH_POINTS)
 def test_a_node_recovers_from_a_crash_at(point: str) -> None:
     generator = random.Random(point)
-    for _ in range(60):
+    for _ in range(200):
         world = World(generator.randrange(1 << 32), crash_at=(point, generator.randint(1, 3)))
         if "compact" in point and world.retention_ms is None:
             continue
