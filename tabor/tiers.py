@@ -87,11 +87,13 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
     from ingest.http import in_front_of
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
+    from ingest.otlp_http import router as otlp_router
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness)
-    app.include_router(import_router(ingestor))
+    for routes in (import_router(ingestor), otlp_router(ingestor)):
+        app.include_router(routes)
     ingestor.start()
     probe.start()
     try:

@@ -1,4 +1,4 @@
-"""Names of OTLP as Prometheus 3.14 writes them by default; what is expected is from its documentation and tests."""
+"""Names of OTLP as Prometheus 3.14 writes them by default; expectations are from its documentation."""
 
 from __future__ import annotations
 
