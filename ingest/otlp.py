@@ -9,6 +9,7 @@ Start timestamps and scopes are not used. What has no counterpart is refused by 
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from ingest.otlp_labels import INFO_STEP_NS, info_labels, info_times, labels_of,
 from ingest.otlp_message import MessageBuilder, Piece
 from ingest.otlp_names import metric_name, unit_name
 from ingest.otlp_values import attribute_text, decimal_text
-from ingest.write_request import exemplar_field, histogram_field, labels_field, metadata_field
+from ingest.write_request import exemplar_field, histogram_field, label_field, labels_field, metadata_field
 
 MAX_BUCKETS = 1000
 """Of a histogram with explicit bounds, and quantiles of a summary: each becomes a series."""
@@ -79,9 +80,11 @@ class Translation:
         self._request = request
         self._builder = MessageBuilder(config)
         self._resource: dict[str, str] = {}
+        self._label_fields: dict[bytes, dict[str, bytes]] = {}
+        self._stale = False
         self._info_room = MAX_INFO_SAMPLES
         self._info_seen: set[tuple[bytes, int]] = set()
-        self._add: dict[str, Callable[[str, Any], None]] = {
+        self._add: dict[str, Callable[[str, Any, int], None]] = {
             "gauge": self._add_gauge,
             "sum": self._add_sum,
             "histogram": self._add_histogram,
@@ -101,6 +104,7 @@ class Translation:
         builder = self._builder
         for of_resource in self._request.resource_metrics:
             builder.forget_series()
+            self._label_fields = {}
             self._resource = resource_labels(of_resource.resource.attributes)
             earliest, latest = 1 << 64, -1
             for scope in of_resource.scope_metrics:
@@ -108,6 +112,7 @@ class Translation:
                     for time_ns in self._points(metric):
                         earliest, latest = min(earliest, time_ns), max(latest, time_ns)
                         if builder.full and (piece := builder.take()) is not None:
+                            self._label_fields = {}
                             yield piece
             if latest >= 0:
                 self._add_info(of_resource.resource.attributes, earliest, latest)
@@ -129,12 +134,14 @@ class Translation:
             return
         add = self._add[kind]
         for point in points:
+            time_ns = point.time_unix_nano
+            self._stale = bool(point.flags & _NO_RECORDED_VALUE)
             try:
-                add(family, point)
+                add(family, point, time_ns)
             except PointRefused as error:
                 self._refuse(metric, 1, error)
             else:
-                yield point.time_unix_nano
+                yield time_ns
 
     def _family(self, metric: Any, kind: str) -> str:
         """The name of a metric that can be stored, whose metadata are noted.
@@ -160,68 +167,76 @@ class Translation:
         self._builder.add_metadata(metadata_field(stored_as, family, metric.description, unit))
         return family
 
-    def _add_gauge(self, name: str, point: Any) -> None:
-        self._add_number(name, point)
+    def _add_gauge(self, name: str, point: Any, time_ns: int) -> None:
+        value = point.as_double if point.HasField("as_double") else point.as_int
+        self._sample(self._series(name, point, _key(point)), value, time_ns)
 
-    def _add_sum(self, name: str, point: Any) -> None:
-        series = self._add_number(name, point)
-        for _, exemplar in _exemplars(point):
+    def _add_sum(self, name: str, point: Any, time_ns: int) -> None:
+        value = point.as_double if point.HasField("as_double") else point.as_int
+        exemplars = _exemplars(point)
+        series = self._series(name, point, _key(point))
+        self._sample(series, value, time_ns)
+        for _, exemplar in exemplars:
             self._builder.add_field(series, exemplar)
 
-    def _add_number(self, name: str, point: Any) -> bytearray:
-        series = self._series(name, point, _key(point))
-        self._sample(series, point, point.as_double if point.HasField("as_double") else point.as_int)
-        return series
-
-    def _add_histogram(self, name: str, point: Any) -> None:
-        bounds = point.explicit_bounds[: len(point.bucket_counts)]
+    def _add_histogram(self, name: str, point: Any, time_ns: int) -> None:
+        counts = list(point.bucket_counts)
+        bounds = point.explicit_bounds[: len(counts)]
         if len(bounds) > MAX_BUCKETS:
             raise PointRefused(f"has a histogram of more than {MAX_BUCKETS} buckets")
+        count, sum_ = point.count, point.sum if point.HasField("sum") else None
+        exemplars = _exemplars(point)
         key = _key(point)
-        if point.HasField("sum"):
-            self._sample(self._series(f"{name}_sum", point, key), point, point.sum)
-        self._sample(self._series(f"{name}_count", point, key), point, point.count)
+        if sum_ is not None:
+            self._sample(self._series(f"{name}_sum", point, key), sum_, time_ns)
+        self._sample(self._series(f"{name}_count", point, key), count, time_ns)
         total, buckets = 0, []
-        for bound, count in zip(bounds, point.bucket_counts, strict=False):
-            total += count
+        for bound, in_bucket in zip(bounds, counts, strict=False):
+            total += in_bucket
             buckets.append(self._series(f"{name}_bucket", point, key, "le", decimal_text(bound)))
-            self._sample(buckets[-1], point, total)
+            self._sample(buckets[-1], total, time_ns)
         buckets.append(self._series(f"{name}_bucket", point, key, "le", "+Inf"))
-        self._sample(buckets[-1], point, point.count)
-        for value, exemplar in _exemplars(point):
+        self._sample(buckets[-1], count, time_ns)
+        for value, exemplar in exemplars:
             self._builder.add_field(buckets[bisect_left(bounds, value)], exemplar)
 
-    def _add_exponential(self, name: str, point: Any) -> None:
-        time_ms = point.time_unix_nano // 1_000_000
-        stale = point.flags & _NO_RECORDED_VALUE
-        histogram = stale_histogram(time_ms) if stale else native_histogram(point, time_ms)
+    def _add_exponential(self, name: str, point: Any, time_ns: int) -> None:
+        time_ms = time_ns // 1_000_000
+        histogram = stale_histogram(time_ms) if self._stale else native_histogram(point, time_ms)
+        exemplars = _exemplars(point)
         series = self._series(name, point, _key(point))
         self._builder.add_field(series, histogram_field(histogram), n_samples=1)
-        for _, exemplar in _exemplars(point):
+        for _, exemplar in exemplars:
             self._builder.add_field(series, exemplar)
 
-    def _add_summary(self, name: str, point: Any) -> None:
+    def _add_summary(self, name: str, point: Any, time_ns: int) -> None:
         if len(point.quantile_values) > MAX_BUCKETS:
             raise PointRefused(f"has a summary of more than {MAX_BUCKETS} quantiles")
+        count, sum_ = point.count, point.sum
+        quantiles = [(decimal_text(each.quantile), each.value) for each in point.quantile_values]
         key = _key(point)
-        self._sample(self._series(f"{name}_sum", point, key), point, point.sum)
-        self._sample(self._series(f"{name}_count", point, key), point, point.count)
-        for each in point.quantile_values:
-            series = self._series(name, point, key, "quantile", decimal_text(each.quantile))
-            self._sample(series, point, each.value)
+        self._sample(self._series(f"{name}_sum", point, key), sum_, time_ns)
+        self._sample(self._series(f"{name}_count", point, key), count, time_ns)
+        for quantile, value in quantiles:
+            self._sample(self._series(name, point, key, "quantile", quantile), value, time_ns)
 
-    def _series(self, name: str, point: Any, key: tuple[bytes, ...], *extra: str) -> bytearray:
+    def _series(self, name: str, point: Any, key: bytes, *extra: str) -> bytearray:
         """The series of that name for a data point's attributes, for which `key` stands; extra: another label."""
 
         def labels() -> bytes:
-            more = {extra[0]: extra[1]} if extra else {}
-            return labels_field({**labels_of(point.attributes, self._resource), **more, METRIC_NAME: name})
+            base = self._label_fields.get(key)
+            if base is None:
+                found = labels_of(point.attributes, self._resource)
+                base = self._label_fields[key] = {each: label_field(each, found[each]) for each in found}
+            fields = {**base, METRIC_NAME: label_field(METRIC_NAME, name)}
+            if extra:
+                fields[extra[0]] = label_field(*extra)
+            return b"".join([fields[each] for each in sorted(fields)])
 
-        return self._builder.series((name, *extra, *key), labels)
+        return self._builder.series((name, *extra, key), labels)
 
-    def _sample(self, series: bytearray, point: Any, value: float) -> None:
-        stale = bool(point.flags & _NO_RECORDED_VALUE)
-        self._builder.add_sample(series, value, point.time_unix_nano, stale=stale)
+    def _sample(self, series: bytearray, value: float, time_ns: int) -> None:
+        self._builder.add_sample(series, value, time_ns, stale=self._stale)
 
     def _add_info(self, attributes: Any, earliest_ns: int, latest_ns: int) -> None:
         """Add `target_info` for a resource that has data points from the earliest to the latest time."""
@@ -259,13 +274,21 @@ class Translation:
             self.reasons.append(reason)
 
 
-def _key(point: Any) -> tuple[bytes, ...]:
-    """What stands for the attributes of a data point. One bytes for all could mean different attributes."""
-    return tuple([attribute.SerializeToString() for attribute in point.attributes])
+def _key(point: Any) -> bytes:
+    """What stands for the attributes of a data point, of which nothing else is left."""
+    for name in _other_fields(point.DESCRIPTOR):
+        point.ClearField(name)
+    return bytes(point.SerializeToString())
 
 
-def _exemplars(point: Any) -> Iterator[tuple[float, bytes]]:
+@functools.cache
+def _other_fields(descriptor: Any) -> list[str]:
+    return [field.name for field in descriptor.fields if field.name != "attributes"]
+
+
+def _exemplars(point: Any) -> list[tuple[float, bytes]]:
     """Values and fields of the exemplars that have a value."""
+    out = []
     for exemplar in point.exemplars:
         kind = exemplar.WhichOneof("value")
         if kind is None:
@@ -281,4 +304,5 @@ def _exemplars(point: Any) -> Iterator[tuple[float, bytes]]:
             labels = {**others, **labels}
         value = float(getattr(exemplar, kind))
         time_ns = exemplar.time_unix_nano or point.time_unix_nano
-        yield value, exemplar_field(labels, value, time_ns // 1_000_000)
+        out.append((value, exemplar_field(labels, value, time_ns // 1_000_000)))
+    return out

@@ -46,8 +46,10 @@ def native_histogram(point: Any, time_ms: int) -> bytes:
     for buckets, spans_number in ((point.negative, 8), (point.positive, 11)):
         spans, counts = _layout(buckets, down)
         parts += [delimited(spans_number, _number(1, _zigzag(gap)) + _number(2, length)) for gap, length in spans]
-        deltas = (count - before for count, before in zip(counts, [0, *counts], strict=False))
-        parts.append(delimited(spans_number + 1, b"".join(uvarint(_zigzag(delta)) for delta in deltas)))
+        deltas = [_zigzag(count - before) for count, before in zip(counts, [0, *counts], strict=False)]
+        # Mostly they are small, and then bytes already.
+        small = max(deltas, default=0) < 128
+        parts.append(delimited(spans_number + 1, bytes(deltas) if small else b"".join(map(uvarint, deltas))))
     return b"".join([*parts, _number(15, time_ms)])
 
 

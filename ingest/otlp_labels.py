@@ -26,7 +26,7 @@ def resource_labels(attributes: Iterable[Any]) -> dict[str, str]:
 
 
 def labels_of(attributes: Iterable[Any], resource: Mapping[str, str]) -> dict[str, str]:
-    """Labels for attributes, and those of the resource, which come first.
+    """Labels for attributes that have a value, and those of the resource, which win.
 
     Values of attributes whose names become the same are joined with `;`, in the order of the attributes' names.
 
@@ -41,7 +41,7 @@ def labels_of(attributes: Iterable[Any], resource: Mapping[str, str]) -> dict[st
             raise PointRefused(f"has an attribute {key!r}, which cannot be the name of a label")
         before = out.get(name)
         out[name] = f"{before};{text}" if before else text
-    return {**out, **resource}
+    return {name: text for name, text in {**out, **resource}.items() if text}
 
 
 def info_labels(attributes: Iterable[Any], resource: Mapping[str, str]) -> dict[str, str] | None:

@@ -14,8 +14,13 @@ TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary"
 
 def labels_field(labels: Mapping[str, str]) -> bytes:
     """The labels of a TimeSeries or an Exemplar, sorted; one without a value is no label."""
-    pairs = sorted((name.encode(), text.encode()) for name, text in labels.items() if text)
-    return b"".join(delimited(1, delimited(1, name) + delimited(2, text)) for name, text in pairs)
+    # The order of texts is that of their UTF-8 bytes.
+    return b"".join(label_field(name, labels[name]) for name in sorted(labels) if labels[name])
+
+
+def label_field(name: str, text: str) -> bytes:
+    """One of the labels of a TimeSeries or an Exemplar."""
+    return delimited(1, delimited(1, name.encode()) + delimited(2, text.encode()))
 
 
 def sample_field(value: float, time_ms: int) -> bytes:

@@ -88,9 +88,7 @@ def test_messages_are_counted_as_protobuf_finds_them(one: list[Any], other: list
 
 @settings(deadline=None, max_examples=300)
 @given(METRICS, st.data())
-def test_a_damaged_body_is_malformed_or_counts_what_protobuf_finds_in_it(
-    metrics: list[Any], data: st.DataObject
-) -> None:
+def test_a_damaged_body_counts_what_protobuf_finds_in_it(metrics: list[Any], data: st.DataObject) -> None:
     body = bytearray(request(*metrics, resource=SERVICE).SerializeToString())
     for place in data.draw(st.lists(st.integers(0, len(body) - 1), max_size=3)):
         body[place] = data.draw(st.integers(0, 255))
