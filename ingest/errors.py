@@ -6,6 +6,7 @@
     │   │   ├── BadRequest         400: cannot be read
     │   │   ├── BodyTooLarge       413: more bytes or series than a request may have
     │   │   └── UnsupportedType    415: another media type or encoding
+    │   ├── PointRefused           a data point of OTLP; the rest of its request is stored
     │   └── InvalidLabels          a label set that the producer was given
     └── RetryableError
         ├── LogUnavailable         (common.errors) the log did not take the records
@@ -44,6 +45,10 @@ class UnsupportedType(RequestRefused):
     """The content type or encoding is not one that is understood."""
 
     status = 415
+
+
+class PointRefused(CallerError):
+    """A data point of OTLP has no counterpart in Prometheus; the message goes on after its metric's name."""
 
 
 class InvalidLabels(CallerError):

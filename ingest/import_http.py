@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-import zlib
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from common.errors import RetryableError
-from ingest.errors import BadRequest, BodyTooLarge, RequestRefused, UnsupportedType
+from ingest.body import read_body
+from ingest.errors import BadRequest, RequestRefused
 from ingest.ingestor import Ingestor, unix_ms
 from ingest.openmetrics import OPEN_METRICS, Piece, pieces
 
 PATH = "/api/v1/import/prometheus"
-_GZIP_WBITS = 31
 
 
 def router(ingestor: Ingestor) -> APIRouter:
@@ -72,20 +71,7 @@ async def _text(request: Request, max_bytes: int) -> str:
     Raises:
         BodyTooLarge, UnsupportedType, BadRequest: it cannot be read.
     """
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip"):
-        raise UnsupportedType(f"Content-Encoding is {encoding}; gzip or none is expected")
-    unzip = zlib.decompressobj(_GZIP_WBITS) if encoding == "gzip" else None
-    body = bytearray()
-    async for chunk in request.stream():
-        try:
-            body += chunk if unzip is None else unzip.decompress(chunk, max_bytes + 1 - len(body))
-        except zlib.error as error:
-            raise BadRequest(f"the body is not valid gzip: {error}") from None
-        if len(body) > max_bytes or (unzip is not None and unzip.unconsumed_tail):
-            raise BodyTooLarge(f"the body has more than {max_bytes} bytes decompressed (--max-body-bytes)")
-    if unzip is not None and not unzip.eof:
-        raise BadRequest("the body is not valid gzip: it ends early")
+    body = await read_body(request, max_bytes)
     try:
         return body.decode()
     except UnicodeDecodeError as error:

@@ -14,10 +14,10 @@ from common.kernels import remote_write as kernels
 from common.labels import canonical_labels
 from common.protobuf import Malformed, fields, signed
 from ingest.errors import BadRequest, Fault
+from ingest.write_request import TYPES
 
 MAX_EXEMPLAR_CHARACTERS = 128
 """Of all names and values of an exemplar's labels together, as OpenMetrics has it."""
-_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 
 _FAULTS = {
     codec.UNKNOWN_SCHEMA: Fault.HISTOGRAM_SCHEMA,
@@ -152,7 +152,7 @@ def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64]) -> list[tuple[s
             family, text, unit = (texts[number].decode() for number in (2, 4, 5))
         except UnicodeDecodeError:
             continue
-        row = metadata_row(family, _TYPES[kind] if kind < len(_TYPES) else _TYPES[0], text, unit)
+        row = metadata_row(family, TYPES[kind] if kind < len(TYPES) else TYPES[0], text, unit)
         if family and len(row) <= MAX_BYTES:
             out.append((family, row))
     return out

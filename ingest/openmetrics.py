@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from common.labels import METRIC_NAME, uvarint
-from common.protobuf import delimited
+from common.labels import METRIC_NAME
 from ingest.errors import BadRequest
+from ingest.write_request import exemplar_field, labels_field, metadata_field, sample_field, series_field
 
 PIECE_SAMPLES = 20_000
 """Samples of one message."""
 OPEN_METRICS = "application/openmetrics-text"
-_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +82,14 @@ def _families(lines: _Lines, open_metrics: bool) -> Iterator[Any]:
 
 
 def _series(sample: Any, now_ms: int) -> bytes:
-    labels = {name: text for name, text in sample.labels.items() if text}
-    labels[METRIC_NAME] = sample.name
-    content = _labels(labels) + delimited(2, _stamp(1, float(sample.value), 2, _time_ms(sample.timestamp, now_ms)))
+    time_ms = _time_ms(sample.timestamp, now_ms)
+    content = labels_field({**sample.labels, METRIC_NAME: sample.name}) + sample_field(
+        float(sample.value), time_ms
+    )
     exemplar = sample.exemplar
     if exemplar is not None:
-        time_ms = _time_ms(exemplar.timestamp, _time_ms(sample.timestamp, now_ms))
-        content += delimited(3, _labels(exemplar.labels) + _stamp(2, float(exemplar.value), 3, time_ms))
-    return delimited(1, content)
-
-
-def _labels(labels: dict[str, str]) -> bytes:
-    pairs = sorted((name.encode(), text.encode()) for name, text in labels.items())
-    return b"".join(delimited(1, delimited(1, name) + delimited(2, text)) for name, text in pairs)
-
-
-def _stamp(value_number: int, value: float, time_number: int, time_ms: int) -> bytes:
-    out = uvarint(value_number << 3 | 1) + struct.pack("<d", value)
-    return out + uvarint(time_number << 3) + uvarint(time_ms % (1 << 64))
+        content += exemplar_field(exemplar.labels, float(exemplar.value), _time_ms(exemplar.timestamp, time_ms))
+    return series_field(content)
 
 
 def _time_ms(timestamp: Any, default_ms: int) -> int:
@@ -117,6 +105,4 @@ def _metadata(family: Any, counter_suffix: str) -> bytes:
     name = family.name
     if counter_suffix and any(sample.name == name + counter_suffix for sample in family.samples[:1]):
         name += counter_suffix
-    kind = _TYPES.index(family.type) if family.type in _TYPES else 0
-    texts = ((2, name), (4, family.documentation), (5, family.unit or ""))
-    return delimited(3, b"\x08" + bytes((kind,)) + b"".join(delimited(n, text.encode()) for n, text in texts))
+    return metadata_field(family.type, name, family.documentation, family.unit or "")

@@ -77,6 +77,7 @@ async def _serve(
     from ingest.http import in_front_of
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
+    from ingest.otlp_http import router as otlp_router
     from query.http import router as query_router
     from query.http_admin import router as admin_router
     from query.service import QueryService
@@ -88,12 +89,8 @@ async def _serve(
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(state.readiness)
-    for routes in (
-        query_router(queries, VERSION),
-        admin_router(ingestor.delete),
-        node_router(node),
-        import_router(ingestor),
-    ):
+    ingest_routes = import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)
+    for routes in (query_router(queries, VERSION), node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:

@@ -87,13 +87,14 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
     from ingest.http import in_front_of
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
+    from ingest.otlp_http import router as otlp_router
     from query.http_admin import router as admin_router
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness)
-    app.include_router(import_router(ingestor))
-    app.include_router(admin_router(ingestor.delete))
+    for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)):
+        app.include_router(routes)
     ingestor.start()
     probe.start()
     try:
