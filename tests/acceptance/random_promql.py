@@ -10,6 +10,9 @@ Tabor answers as Prometheus 3.14. What 2.42 answers otherwise does not come up:
 - Rates near zero, and those of series that begin within the window, are extrapolated otherwise. So rates are of
   counters that are far from zero, and those that are reset have no gaps.
 - atan2 keeps names in 2.42 (https://github.com/prometheus/prometheus/pull/12595), so it is given what has none.
+- 2.42 has another calendar of what is not a number, and stddev and stdvar of a NaN are 0; they are given samples.
+- A comparison that filters refuses many elements on one side in 2.42 only if it keeps them; it has no matching.
+- predict_linear with `@` slides along in 2.42.
 - Functions that 2.42 does not have or calls otherwise are left out, and native histograms.
 
 Besides, the last bits of a mean or a logarithm are nobody's promise: what compares, rounds, counts or takes a
@@ -19,6 +22,7 @@ remainder is given expressions on whose every bit two implementations agree, and
 from __future__ import annotations
 
 import random
+import re
 from enum import Enum
 from typing import NamedTuple
 
@@ -59,7 +63,9 @@ def data(seed: int) -> list[Series]:
                     value += dice.randrange(40) / 4
                     if name == "r" and dice.random() < 0.02:
                         value = 10_000.0
-                    taken = {"g": next(different, 0) / 4, "s": float(dice.randrange(-2, 5))}.get(name, value)
+                    taken = value
+                    if name in "gs":
+                        taken = next(different) / 4 if name == "g" else float(dice.randrange(-2, 5))
                     was, present = present, name == "r" or dice.random() < (0.95 if present else 0.3)
                     if present or (was and dice.random() < 0.5):
                         samples.append((BEGIN_MS + n * INTERVAL_S * 1000, taken if present else None))
@@ -154,7 +160,9 @@ class Expressions:
             return f"{name}{self.matchers()}[{self._one(RANGES)}]{self.modifiers()}", Named.YES
         inner = Vector(self.selector(name), Named.YES) if plain else self.vector(depth - 1, exact, name)
         step = self._one(("", "10s", "30s", "1m", "45s"))
-        return f"({inner.text})[{self._one(RANGES)}3ms:{step}]{self.modifiers()}", inner.named
+        # A range below the step may have no step in it, and 2.42 then takes one behind its end for what has an `@`.
+        range_ = self._one(("2m", "5m", "11m"))
+        return f"({inner.text})[{range_}3ms:{step}]{self.modifiers()}", inner.named
 
     def scalar(self, depth: int) -> str:
         """Numbers, of which few are zero."""
@@ -192,7 +200,7 @@ class Expressions:
         if kind == 2:
             return Vector(f"round({inner.text}{self._one(('', ', 0.5', ', 4', ', -2'))})", gone(inner))
         if kind == 3:
-            return Vector(f"{self._one(DATES)}({inner.text})", gone(inner))
+            return Vector(f"{self._one(DATES)}({self.selector(name)})", Named.GOING)
         if kind == 4 and not exact:
             return Vector(f"{self._one(INEXACT_FUNCTIONS)}({inner.text})", gone(inner))
         return Vector(f"{self._one(EXACT_FUNCTIONS)}({inner.text})", gone(inner))
@@ -201,6 +209,8 @@ class Expressions:
         function = self._one(EXACT_WINDOWS if exact else EXACT_WINDOWS + INEXACT_WINDOWS)
         rate = function in ("rate", "irate", "increase")
         window, named = self.window(self._one(COUNTERS) if rate else name, depth, exact=True, plain=rate)
+        if function == "predict_linear":
+            window = re.sub(" @ [^ ]*$", "", window)
         arguments = {
             "quantile_over_time": f"{self._one(('0', '0.3', '0.5', '1', '1.5', '-1'))}, {window}",
             "predict_linear": f"{window}, {self._one(('0', '60', '3600', '-5'))}",
@@ -221,7 +231,10 @@ class Expressions:
             parameter = self._one(("0", "0.3", "0.5", "1", "2", "-0.1"))
             return Vector(f"quantile{grouping} ({parameter}, {inner})", Named.NO)
         if kind == 3 and not exact:
-            return Vector(f"{self._one(('avg', 'stddev', 'stdvar'))}{grouping} ({inner})", Named.NO)
+            function = self._one(("avg", "stddev", "stdvar"))
+            return Vector(
+                f"{function}{grouping} ({inner if function == 'avg' else self.selector(name)})", Named.NO
+            )
         # The order of what is added is nobody's promise either, so that only sums of samples are exact.
         if kind == 4:
             return Vector(f"sum{grouping} ({self.selector(name) if exact else inner})", Named.NO)
@@ -251,11 +264,12 @@ class Expressions:
             op = self._one(ARITHMETIC if exact else INEXACT_ARITHMETIC)
             sides = [nameless(side) if op == "atan2" else f"({side.text})" for side in (lhs, rhs)]
             return Vector(f"{sides[0]} {op} {self.matching(many=True)} {sides[1]}", Named.NO)
-        # The side that is kept says whether there are names; only with both the same this is known.
-        bool_ = " bool" if lhs.named is not rhs.named or self._chance(0.3) else ""
-        matching = self.matching(many=lhs.named is rhs.named and bool(bool_))
-        named = Named.NO if matching.startswith("on") else gone(lhs) if bool_ else lhs.named
-        return Vector(f"({lhs.text}) {self._one(COMPARISONS)}{bool_} {matching} ({rhs.text})", named)
+        if lhs.named is rhs.named and self._chance(0.7):
+            return Vector(f"({lhs.text}) {self._one(COMPARISONS)} ({rhs.text})", lhs.named)
+        matching = self.matching(many=True)
+        many = rhs if "group_right" in matching else lhs
+        named = Named.NO if matching.startswith("on") and "group" not in matching else gone(many)
+        return Vector(f"({lhs.text}) {self._one(COMPARISONS)} bool {matching} ({rhs.text})", named)
 
     def _set(self, depth: int, exact: bool, name: str) -> Vector:
         lhs, rhs = self.vector(depth, exact, name), self.vector(depth, exact, name)
@@ -288,7 +302,7 @@ class Expressions:
 
 
 def nameless(vector: Vector) -> str:
-    """The same without names."""
+    """The same without names, in 2.42."""
     return f"(({vector.text}) * 1)"
 
 

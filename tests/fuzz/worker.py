@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import common.kernels as kernel_package
 from common.kernels.jit import disabled
 from tests.fuzz.targets import load, outcomes
 
@@ -30,7 +31,8 @@ def main(what: str, target: str, *arguments: str) -> None:
     import atheris
 
     # Numba cannot compile what is instrumented.
-    compiled = [] if disabled() else ["common.kernels"]
+    kernels = [f"common.kernels.{path.stem}" for path in Path(kernel_package.__path__[0]).glob("*.py")]
+    compiled = [] if disabled() else kernels
     with atheris.instrument_imports(include=["common", "ingest", "query"], exclude=compiled):
         one_input = load(target)
     atheris.Setup([sys.argv[0], *arguments], one_input)
