@@ -160,7 +160,7 @@ class Expressions:
             return f"{name}{self.matchers()}[{self._one(RANGES)}]{self.modifiers()}", Named.YES
         inner = Vector(self.selector(name), Named.YES) if plain else self.vector(depth - 1, exact, name)
         step = self._one(("", "10s", "30s", "1m", "45s"))
-        # A range below the step may have no step in it, and 2.42 then takes one behind its end for what has an `@`.
+        # A range below the step may have no step in it; 2.42 then takes one behind it for what has an `@`.
         range_ = self._one(("2m", "5m", "11m"))
         return f"({inner.text})[{range_}3ms:{step}]{self.modifiers()}", inner.named
 

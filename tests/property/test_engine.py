@@ -111,7 +111,9 @@ def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...], exact: bool
             return Binary(op, sides[0], sides[1], op in COMPARISONS and draw(st.booleans()))
         case "fold":
             op = draw(st.sampled_from(EXACT_FOLDS if exact else FOLDS))
-            operand = draw(selectors(names) if exact and op in ("sum", "avg") else below)
+            # Which come first among those that an operation makes is open.
+            plain = op == "limitk" or (exact and op in ("sum", "avg"))
+            operand = draw(selectors(names) if plain else below)
             param = {"quantile": NumberLiteral(draw(st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0])))}.get(op)
             param = NumberLiteral(2.0) if op == "limitk" else param
             return Aggregate(op, operand, param, draw(LABEL_LISTS), draw(st.booleans()))
