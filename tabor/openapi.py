@@ -13,12 +13,13 @@ from tabor.version import VERSION
 _PATHS = {
     "ingest": ingest.openapi.paths,
     "query": query.openapi.paths,
-    "storage_node": storage_node.openapi.paths,
+    "reads": storage_node.openapi.read_paths,
+    "status": storage_node.openapi.paths,
 }
 
 
 def document(services: Iterable[str]) -> Json:
-    """All paths of these packages' services."""
+    """All paths of these services: ingest, query, reads of a storage node, status of its partitions."""
     paths = _every_service()
     for service in services:
         paths |= _PATHS[service]()

@@ -86,7 +86,7 @@ async def _serve(
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "storage_node")
+    app = build_app(state.readiness, "ingest", "query", "status")
     for routes in (query_router(queries, VERSION), node_router(node), import_router(ingestor)):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()

@@ -55,7 +55,7 @@ def bound_to(address: Address, sock: socket.socket) -> Address:
 def build_app(readiness: Readiness, *services: str) -> FastAPI:
     """An application with the routes that every service has.
 
-    services: packages whose routes it gets, for /openapi.json.
+    services: those of `tabor.openapi.document` whose routes it gets, for /openapi.json.
     """
     app = FastAPI(title="Tabor", docs_url=None, redoc_url=None, openapi_url=None)
 

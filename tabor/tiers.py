@@ -129,7 +129,7 @@ async def _serve_storage_node(
         membership, Announcement(config.name, str(reached_at), log.partitions, state=heartbeat.state)
     )
     reads = NodeReads(config.name, node.store, node.store.wait_applied, heartbeat.applied)
-    app = build_app(state.readiness, "storage_node")
+    app = build_app(state.readiness, "reads", "status")
     for routes in (router(node), reads.router()):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 

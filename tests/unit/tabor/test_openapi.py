@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,14 @@ from fastapi.routing import APIRoute
 from ingest import http, import_http
 from query.http import router as query_router
 from storage_node.http import router as node_router
+from storage_node.reads_http import NodeReads
 from tabor.openapi import document
 
 NOTHING: Any = SimpleNamespace()
+
+
+def reads() -> NodeReads:
+    return NodeReads("node", NOTHING, NOTHING, NOTHING)
 
 
 def described(service: str) -> set[tuple[str, str]]:
@@ -32,7 +39,8 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
     ("service", "routes"),
     [
         ("query", query_router(NOTHING, "1")),
-        ("storage_node", node_router(NOTHING)),
+        ("status", node_router(NOTHING)),
+        ("reads", reads().router()),
         ("ingest", import_http.router(NOTHING)),
     ],
 )
@@ -44,3 +52,10 @@ def test_every_route_is_described(service: str, routes: APIRouter) -> None:
 
 def test_what_every_service_answers_is_described() -> None:
     assert document([])["paths"].keys() == {"/-/healthy", "/-/ready", "/metrics"}
+
+
+def test_the_descriptions_are_not_loaded_by_what_serves() -> None:
+    served = "fastapi, ingest.import_http, query.http, storage_node.http, tabor.run, tabor.serving, tabor.tiers"
+    code = f"import sys, {served}; print([name for name in sys.modules if name.endswith('.openapi')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['fastapi.openapi']\n"
