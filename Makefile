@@ -8,7 +8,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-quick kafka lock clean
+.PHONY: help run test fuzz lint format bench bench-quick kafka lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: $(VENV)/run.stamp ## Run Tabor on this machine: data in ./data, http://127.
 
 test: $(VENV)/dev.stamp ## Run all tests (ARGS="tests/unit -k chunk" for some); needs Java 17, prometheus, node exporter
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/dev.stamp ## Fuzz the decoders of bytes from outside (ARGS="--target remote_write --seconds 600")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

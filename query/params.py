@@ -112,7 +112,8 @@ def parse_time_ms(text: str) -> int | None:
     """Unix seconds with fractions, or RFC 3339; None if it is neither."""
     seconds = _parse_float(text)
     if seconds is not None:
-        return _clamp(math.floor(seconds * 1000 + 0.5))
+        # Clamped before and after: a float may be infinite, and rounds the limits.
+        return _clamp(math.floor(max(MIN_TIME_MS, min(MAX_TIME_MS, seconds * 1000 + 0.5))))
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None

@@ -52,8 +52,11 @@ def bound_to(address: Address, sock: socket.socket) -> Address:
     return Address(address.host, sock.getsockname()[1])
 
 
-def build_app(readiness: Readiness) -> FastAPI:
-    """An application with the routes that every service has."""
+def build_app(readiness: Readiness, *services: str) -> FastAPI:
+    """An application with the routes that every service has.
+
+    services: those of `tabor.openapi.document` whose routes it gets, for /openapi.json.
+    """
     app = FastAPI(title="Tabor", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.exception_handler(RetryableError)
@@ -93,6 +96,13 @@ def build_app(readiness: Readiness) -> FastAPI:
     async def metrics(request: Request) -> Response:
         encode, content_type = prometheus_client.exposition.choose_encoder(request.headers.get("accept", ""))
         return Response(encode(prometheus_client.REGISTRY), media_type=content_type)
+
+    @app.get("/openapi.json")
+    def described() -> Response:
+        # Imported here: nobody waits for it at start-up.
+        from tabor.openapi import document
+
+        return JSONResponse(document(services))
 
     return app
 

@@ -92,7 +92,7 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
-    app = build_app(probe.readiness)
+    app = build_app(probe.readiness, "ingest")
     for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)):
         app.include_router(routes)
     ingestor.start()
@@ -132,7 +132,7 @@ async def _serve_storage_node(
         membership, Announcement(config.name, str(reached_at), log.partitions, state=heartbeat.state)
     )
     reads = NodeReads(config.name, node.store, node.store.wait_applied, heartbeat.applied)
-    app = build_app(state.readiness)
+    app = build_app(state.readiness, "reads", "status")
     for routes in (router(node), reads.router()):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 
@@ -177,7 +177,7 @@ async def _serve_query(
         reason = f"no storage node that is ready has been heard of in {membership.topic.name}"
         return membership.has_ready_node(), {"reason": reason}
 
-    app = build_app(readiness)
+    app = build_app(readiness, "query")
     app.include_router(router(queries, VERSION))
     try:
         async with serving(app, sock) as stop:

@@ -24,9 +24,10 @@ def unsigned(data, at, end):
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, at
+            # Of the tenth byte only one bit fits.
+            return (value, at) if shift < 63 or byte < 2 else (np.int64(0), np.int64(-1))
         shift += 7
-    return np.int64(0), -1
+    return np.int64(0), np.int64(-1)
 
 
 @device

@@ -257,7 +257,8 @@ def _metadata(data, start, end, symbols, n_symbols, metric, seen, out, at):
         return TOO_LARGE, at
     begin = _begin(out, at, 0x1A)
     out[begin] = 0x08
-    at = put_uvarint(out, begin + 1, np.uint64(kind & 0x7F))
+    # Types that 1.0 does not know are as good as none.
+    at = put_uvarint(out, begin + 1, np.uint64(kind if 0 <= kind < 128 else 0))
     at = _put_bytes(out, at, 0x12, data, first, last)
     at = _put_bytes(out, at, 0x22, data, symbols[text, 0], symbols[text, 1])
     at = _put_bytes(out, at, 0x2A, data, symbols[unit, 0], symbols[unit, 1])

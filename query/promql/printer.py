@@ -104,9 +104,11 @@ def _number(literal: NumberLiteral) -> str:
         return "NaN"
     if math.isinf(value):
         return "Inf" if value > 0 else "-Inf"
-    ms = round(value * 1000)
-    if literal.is_duration and ms / 1000 == value:
-        return format_duration(ms)
+    if literal.is_duration:
+        # Durations are of a size that milliseconds can say.
+        ms = round(value * 1000)
+        if ms / 1000 == value:
+            return format_duration(ms)
     if value == int(value) and abs(value) < 1e15:
         return f"{value:.0f}"
     return repr(value)

@@ -214,6 +214,14 @@ def test_promtool_asks_tabor_as_it_asks_prometheus(servers: Servers, command: st
     assert ask(servers.tabor) == ask(servers.prometheus) != []
 
 
+def test_promtool_has_nothing_to_say_against_the_metrics(servers: Servers) -> None:
+    status, metrics = servers.tabor.get("/metrics")
+    assert status == 200
+    check = [program("promtool", "prometheus"), "check", "metrics"]
+    result = subprocess.run(check, input=metrics, capture_output=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
 def test_the_url_encoded_form_of_grafana_is_understood(servers: Servers) -> None:
     form = urllib.parse.urlencode({"query": "up", "start": servers.start, "end": servers.end, "step": "5"})
     status, body = servers.tabor.request(

@@ -47,6 +47,17 @@ def test_the_commands_that_ask_get_an_answer(tmp_path: Path) -> None:
             assert '"success"' in result.stdout or "=> 1 @" in result.stdout, (here, result.stdout)
 
 
+def test_prometheus_takes_the_configuration(tmp_path: Path) -> None:
+    configuration = tmp_path / "prometheus.yml"
+    # What the README says of remote read it says in words.
+    remote_read = "remote_read:\n  - url: http://127.0.0.1:9080/api/v1/read\n"
+    configuration.write_text("".join(blocks("yaml")) + remote_read)
+    assert "remote_write:" in configuration.read_text()
+    check = ["promtool", "check", "config", str(configuration)]
+    result = subprocess.run(check, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_the_commands_of_tabor_are_understood(tmp_path: Path) -> None:
     shown = commands("tabor")
     assert len(shown) >= 7

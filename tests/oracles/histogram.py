@@ -124,7 +124,7 @@ def decode(data: bytes) -> NativeHistogram:
             if is_float:
                 counts.append(number())
             else:
-                last += signed()
+                last = (last + signed() + (1 << 63)) % (1 << 64) - (1 << 63)
                 counts.append(last)
         return spans, tuple(counts)
 

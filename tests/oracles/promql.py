@@ -50,10 +50,12 @@ class Element:
 
 @dataclass
 class Window:
-    """One element of a range vector."""
+    """One element of a range vector: its samples in (end - range_, end]."""
 
     labels: Labels
     samples: Samples
+    end: int
+    range_: int
     drop_name: bool = False
 
 
@@ -148,7 +150,7 @@ class Oracle:
         for labels, samples in self._matching(selector.selector):
             window = [(t, v) for t, v in samples if end - selector.range_ < t <= end and not _is_stale(v)]
             if window:
-                out.append(Window(labels, window))
+                out.append(Window(labels, window, end, selector.range_))
         return out
 
     def _subquery(self, node: Subquery, time: int) -> list[Window]:
@@ -161,7 +163,7 @@ class Oracle:
             _refuse_duplicates(elements)
             for element in elements:
                 key = frozenset(element.labels.items())
-                window = out.setdefault(key, Window(element.labels, [], element.drop_name))
+                window = out.setdefault(key, Window(element.labels, [], end, node.range_, element.drop_name))
                 window.samples.append((inner, element.value))
         return list(out.values())
 

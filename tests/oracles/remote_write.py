@@ -84,7 +84,7 @@ def _series(data: bytes) -> Series:
 
 def _sample(data: bytes) -> tuple[int, int]:
     timestamp = bits = 0
-    for number, wire_type, content in _raw_fields(data):
+    for number, wire_type, content in raw_fields(data):
         if number == 1:
             if wire_type != 1:
                 raise NotAMessage
@@ -98,13 +98,13 @@ def _sample(data: bytes) -> tuple[int, int]:
 
 def fields(data: bytes, known: Sequence[int]) -> Iterator[tuple[int, bytes | int]]:
     """Fields of a message; the known ones must be length-delimited."""
-    for number, wire_type, content in _raw_fields(data):
+    for number, wire_type, content in raw_fields(data):
         if number in known and wire_type != 2:
             raise NotAMessage
         yield number, content
 
 
-def _raw_fields(data: bytes):
+def raw_fields(data: bytes):
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -153,6 +153,15 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value & (1 << 64) - 1, at
     raise NotAMessage
+
+
+def varints(data: bytes) -> list[int]:
+    """Varints one after another."""
+    out, at = [], 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        out.append(value)
+    return out
 
 
 def uvarint(value: int) -> bytes:

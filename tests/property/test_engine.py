@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import numpy as np
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from query.promql.ast import (
     VectorSelector,
 )
 from tests.memory_store import MemoryStore
+from tests.oracles import functions
 from tests.oracles.promql import Element, Oracle, OracleError
 
 START, END, STEP = 600_000, 1_500_000, 60_000
@@ -93,7 +95,9 @@ def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...], exact: bool
     if depth == 0:
         return draw(selectors(names))
     below = expressions(depth - 1, names, exact)
-    kind = draw(st.sampled_from(["select", "unary", "scalar", "fold", "values", "vectors", "sets", "window"]))
+    kind = draw(
+        st.sampled_from(["select", "unary", "scalar", "fold", "values", "vectors", "sets", "window", "element"])
+    )
     arithmetic = tuple(op for op in ARITHMETIC if not (exact and op in ("^", "atan2")))
     match kind:
         case "unary":
@@ -107,7 +111,9 @@ def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...], exact: bool
             return Binary(op, sides[0], sides[1], op in COMPARISONS and draw(st.booleans()))
         case "fold":
             op = draw(st.sampled_from(EXACT_FOLDS if exact else FOLDS))
-            operand = draw(selectors(names) if exact and op in ("sum", "avg") else below)
+            # Which come first among those that an operation makes is open.
+            plain = op == "limitk" or (exact and op in ("sum", "avg"))
+            operand = draw(selectors(names) if plain else below)
             param = {"quantile": NumberLiteral(draw(st.sampled_from([0.0, 0.3, 0.5, 1.0, 2.0])))}.get(op)
             param = NumberLiteral(2.0) if op == "limitk" else param
             return Aggregate(op, operand, param, draw(LABEL_LISTS), draw(st.booleans()))
@@ -130,7 +136,9 @@ def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...], exact: bool
                 return Binary("or", lhs, draw(expressions(depth - 1, names[half:], exact)), matching=matching)
             return Binary("and" if op == "or" else op, draw(below), draw(below), matching=matching)
         case "window":
-            function = draw(st.sampled_from(sorted(FUNCTIONS)))
+            function = draw(st.sampled_from(EXACT_WINDOWS if exact else sorted(WINDOWS)))
+            # Whether a value differs from the one before is not for values of which the last bit is open.
+            below = expressions(depth - 1, names, exact or function in functions.DIFFERENCES)
             offset = draw(st.sampled_from([0, 0, -30_000, 130_000]))
             at = draw(st.sampled_from([None, None, None, 1_000_000, AtEdge.END]))
             if draw(st.booleans()):
@@ -139,18 +147,54 @@ def expressions(draw: st.DrawFn, depth: int, names: tuple[str, ...], exact: bool
             else:
                 window = MatrixSelector(draw(selectors(names)), draw(st.sampled_from([53_000, 150_000])))
             return Call(function, (window,))
+        case "element":
+            return Call(draw(st.sampled_from(sorted(ELEMENTWISE))), (draw(expressions(depth - 1, names, True)),))
     return draw(selectors(names))
 
 
-def _count(args: list, time: int, call: Call) -> list[Element]:
-    return [Element(w.labels, float(len(w.samples)), True) for w in args[0] if w.samples]
+def of_window(name: str) -> Callable[[list, int, Call], list[Element]]:
+    """A statistic of the values of each window; the last and the first value are still of the metric."""
+    keeps = name in ("last_over_time", "first_over_time")
+
+    def function(args: list, time: int, call: Call) -> list[Element]:
+        windows = [w for w in args[0] if w.samples]
+        values = [functions.STATISTICS[name]([value for _, value in w.samples]) for w in windows]
+        return [
+            Element(w.labels, value, w.drop_name or not keeps) for w, value in zip(windows, values, strict=True)
+        ]
+
+    return function
 
 
-def _last(args: list, time: int, call: Call) -> list[Element]:
-    return [Element(w.labels, w.samples[-1][1], w.drop_name) for w in args[0] if w.samples]
+def of_range(name: str) -> Callable[[list, int, Call], list[Element]]:
+    """A difference of the samples of each window, which depends on where the window lies."""
+
+    def function(args: list, time: int, call: Call) -> list[Element]:
+        results = [(w, functions.DIFFERENCES[name](w.samples, w.end, w.range_)) for w in args[0]]
+        return [Element(w.labels, result, True) for w, result in results if result is not None]
+
+    return function
 
 
-FUNCTIONS = {"count_over_time": _count, "last_over_time": _last}
+def of_element(function: Callable[[float], float]) -> Callable[[list, int, Call], list[Element]]:
+    return lambda args, time, call: [Element(e.labels, function(e.value), True) for e in args[0]]
+
+
+EXACT_WINDOWS = (
+    *("count_over_time", "present_over_time", "last_over_time", "first_over_time", "min_over_time"),
+    *("max_over_time", "changes", "resets", "idelta"),
+)
+ELEMENTWISE = {
+    "abs": abs,
+    "ceil": lambda value: float(np.ceil(value)),
+    "floor": lambda value: float(np.floor(value)),
+    "sgn": lambda value: 1.0 if value > 0 else -1.0 if value < 0 else value,
+}
+WINDOWS = {
+    **{name: of_window(name) for name in functions.STATISTICS if name != "mad_over_time"},
+    **{name: of_range(name) for name in functions.DIFFERENCES},
+}
+FUNCTIONS = {**WINDOWS, **{name: of_element(function) for name, function in ELEMENTWISE.items()}}
 
 
 def answered(result: QueryResult) -> dict[frozenset[tuple[str, str]], list[tuple[int, float]]]:

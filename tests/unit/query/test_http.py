@@ -98,6 +98,12 @@ def test_a_form_and_rfc3339_are_understood(client: Client) -> None:
     assert [row["value"][1] for row in answer["data"]["result"]] == ["2", "102"]
 
 
+def test_a_time_beyond_all_times_is_the_last_one(client: Client) -> None:
+    for time in ("1.7976931348623157e308", "-1.7976931348623157e308", "9223372036854775807"):
+        status, answer = client.ask("/api/v1/query", query="vector(1)", time=time)
+        assert (status, answer["status"]) == (200, "success")
+
+
 def test_a_syntax_error_says_where(client: Client) -> None:
     status, kind, message = client.error("/api/v1/query", query="sum(", time=T0)
     assert (status, kind) == (400, "bad_data")

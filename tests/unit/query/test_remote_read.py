@@ -99,7 +99,7 @@ def test_histograms_go_beside_the_floats_of_their_series(app: FastAPI) -> None:
 @pytest.mark.parametrize("histogram", [INTEGERS, FLOATS, CUSTOM])
 def test_a_histogram_is_written_as_remote_write_would_send_it(histogram: NativeHistogram) -> None:
     def content(message: bytes) -> list[tuple[int, object]]:
-        fields = [(number, content) for number, _, content in oracle._raw_fields(message)]
+        fields = [(number, content) for number, _, content in oracle.raw_fields(message)]
         zero = {5, 6} if histogram is CUSTOM else set()
         return sorted(((n, c) for n, c in fields if n not in zero), key=lambda field: field[0])
 

@@ -1,0 +1,66 @@
+"""What the routes of a storage node take and answer, as OpenAPI has it."""
+
+from __future__ import annotations
+
+from common.openapi import TEXT, WHOLE, Json, Parameter, answer, array, failures, operation, record, success
+from common.store import MAX_TIME_MS, MIN_TIME_MS, MatchOp
+from common.wire.frames import MEDIA_TYPE
+from common.wire.requests import MAX_WAIT_S, PATHS, VERSION
+
+_COUNTS = ("partition", "start", "next_offset", "high_watermark", "lag", "series", "samples", "bytes")
+
+
+def paths() -> Json:
+    """The paths of `storage_node.http`."""
+    partition = record(**dict.fromkeys(_COUNTS, WHOLE))
+    partition["properties"]["digest"] = TEXT
+    found = success(record(partitions=array(partition)))
+    responses = {
+        "200": answer("the state of each partition", "application/json", found),
+        **failures({400: "a parameter is wrong", 503: "the log or the views are not there just now"}),
+    }
+    digest = Parameter("digest", {"type": "boolean"}, "whether to calculate what two replicas have to agree on")
+    return {"/api/v1/status/partitions": {"get": operation("Offsets, lag and sizes", responses, (digest,))}}
+
+
+def read_paths() -> Json:
+    """The paths of `storage_node.reads_http`, which are for query servers of the same version."""
+    refused = {
+        400: "the request cannot be read",
+        413: "it is too large",
+        421: "it is meant for another node",
+        503: "too many reads wait, or the views are not open yet",
+    }
+    failure = record(type=TEXT, message=TEXT)
+    responses = {
+        "200": answer(
+            "frames, of which the last may be an error", MEDIA_TYPE, {"type": "string", "format": "binary"}
+        ),
+        **{str(status): answer(reason, "application/json", failure) for status, reason in refused.items()},
+    }
+    body = {"application/json": {"schema": _read_request()}}
+    return {
+        path: {"post": operation(f"For query servers: {read}", responses, body=body)}
+        for read, path in PATHS.items()
+    }
+
+
+def _read_request() -> Json:
+    time: Json = {"type": "integer", "minimum": MIN_TIME_MS, "maximum": MAX_TIME_MS}
+    matcher: Json = {
+        "type": "array",
+        "prefixItems": [{"enum": [op.value for op in MatchOp]}, TEXT, TEXT],
+        "items": False,
+        "minItems": 3,
+    }
+    return record(
+        v={"const": VERSION},
+        node=TEXT,
+        required={"type": ["array", "null"], "items": WHOLE},
+        wait_s={"type": "number", "minimum": 0, "maximum": MAX_WAIT_S},
+        matcher_sets=array(array(matcher)),
+        min_time_ms=time,
+        max_time_ms=time,
+        max_samples={"type": "integer", "minimum": 0, "maximum": MAX_TIME_MS},
+        label=TEXT,
+    )

@@ -1,0 +1,40 @@
+"""The OpenAPI document of a process: the services that the wiring says it has, and what all answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import ingest.openapi
+import query.openapi
+import storage_node.openapi
+from common.openapi import TEXT, Json, answer, operation, record
+from tabor.version import VERSION
+
+_PATHS = {
+    "ingest": ingest.openapi.paths,
+    "query": query.openapi.paths,
+    "reads": storage_node.openapi.read_paths,
+    "status": storage_node.openapi.paths,
+}
+
+
+def document(services: Iterable[str]) -> Json:
+    """All paths of these services: ingest, query, reads of a storage node, status of its partitions."""
+    paths = _every_service()
+    for service in services:
+        paths |= _PATHS[service]()
+    return {"openapi": "3.1.0", "info": {"title": "Tabor", "version": VERSION}, "paths": paths}
+
+
+def _every_service() -> Json:
+    well = answer("yes", "text/plain", TEXT)
+    not_ready = answer("not yet; says why", "application/json", record(ready={"const": False}))
+    metrics = {
+        "description": "Prometheus' text format or OpenMetrics, by Accept",
+        "content": {media: {"schema": TEXT} for media in ("text/plain", "application/openmetrics-text")},
+    }
+    return {
+        "/-/healthy": {"get": operation("Whether the process answers", {"200": well})},
+        "/-/ready": {"get": operation("Whether reads and writes are served", {"200": well, "503": not_ready})},
+        "/metrics": {"get": operation("Metrics of the process", {"200": metrics})},
+    }

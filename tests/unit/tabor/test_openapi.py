@@ -1,0 +1,61 @@
+"""/openapi.json knows every route there is, and none that is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from ingest import http, import_http
+from query.http import router as query_router
+from storage_node.http import router as node_router
+from storage_node.reads_http import NodeReads
+from tabor.openapi import document
+
+NOTHING: Any = SimpleNamespace()
+
+
+def reads() -> NodeReads:
+    return NodeReads("node", NOTHING, NOTHING, NOTHING)
+
+
+def described(service: str) -> set[tuple[str, str]]:
+    common = document([])["paths"]
+    paths = document([service])["paths"]
+    return {(path, method) for path in paths.keys() - common.keys() for method in paths[path]}
+
+
+def routed(routes: APIRouter) -> set[tuple[str, str]]:
+    found = [route for route in routes.routes if isinstance(route, APIRoute)]
+    return {(route.path_format, method.lower()) for route in found for method in route.methods}
+
+
+@pytest.mark.parametrize(
+    ("service", "routes"),
+    [
+        ("query", query_router(NOTHING, "1")),
+        ("status", node_router(NOTHING)),
+        ("reads", reads().router()),
+        ("ingest", import_http.router(NOTHING)),
+    ],
+)
+def test_every_route_is_described(service: str, routes: APIRouter) -> None:
+    # Remote write is answered in front of the routes.
+    in_front = {(path, "post") for path in http.PATHS} if service == "ingest" else set()
+    assert described(service) == routed(routes) | in_front
+
+
+def test_what_every_service_answers_is_described() -> None:
+    assert document([])["paths"].keys() == {"/-/healthy", "/-/ready", "/metrics"}
+
+
+def test_the_descriptions_are_not_loaded_by_what_serves() -> None:
+    served = "fastapi, ingest.import_http, query.http, storage_node.http, tabor.run, tabor.serving, tabor.tiers"
+    code = f"import sys, {served}; print([name for name in sys.modules if name.endswith('.openapi')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['fastapi.openapi']\n"
