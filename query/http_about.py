@@ -16,7 +16,6 @@ from fastapi import Request, Response
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars
-from query import remote_read
 from query.federation import federated
 from query.json_result import encode_data, sample_text
 from query.params import BadParameter, Parameters
@@ -50,8 +49,8 @@ class About:
 
     async def metadata(self, p: Parameters, request: Request) -> Response:
         limit, per_metric = p.limit(-1), p.limit(-1, "limit_per_metric")
-        future = self._service.metadata(p.get("metric") or None, self._service.consistency_of(p, request))
-        found = await asyncio.wrap_future(future)
+        metric, consistency = p.get("metric") or None, self._service.consistency_of(p, request)
+        found = await asyncio.wrap_future(self._service.run(lambda store, _: store.metadata(metric), consistency))
         families = sorted(found) if limit < 0 else sorted(found)[:limit]
         return data({family: _limited(found[family], per_metric) for family in families})
 
@@ -63,7 +62,8 @@ class About:
         if not sets:
             return data([])
         consistency = self._service.consistency_of(p, request)
-        found = await asyncio.wrap_future(self._service.exemplars(sets, start_ms, end_ms, consistency))
+        future = self._service.run(lambda store, _: store.exemplars(sets, start_ms, end_ms), consistency)
+        found = await asyncio.wrap_future(future)
         return data([_exemplars(one) for one in found])
 
     async def format_query(self, p: Parameters, request: Request) -> Response:
@@ -77,17 +77,11 @@ class About:
         if not sets:
             raise CallerError("no match[] parameter provided")
         now_ms = time.time_ns() // 1_000_000
-        consistency = self._service.consistency_of(p, request)
-        future = self._service.run(lambda store: federated(store, sets, now_ms, self._service.config), consistency)
+        consistency, lookback_ms = self._service.consistency_of(p, request), self._service.config.lookback_ms
+        future = self._service.run(
+            lambda store, budget: federated(store, sets, now_ms, lookback_ms, budget), consistency
+        )
         return Response(await asyncio.wrap_future(future), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def read(self, body: bytes, consistency: str) -> Response:
-        queries = remote_read.parse_request(body)
-        max_samples = self._service.config.max_samples
-        future = self._service.run(lambda store: remote_read.answer(store, queries, max_samples), consistency)
-        headers = {"Content-Encoding": "snappy"}
-        content = await asyncio.wrap_future(future)
-        return Response(content, headers=headers, media_type="application/x-protobuf")
 
     async def buildinfo(self, p: Parameters, request: Request) -> Response:
         # Grafana and others read from the version what the API can do, so it names the Prometheus release
@@ -123,7 +117,9 @@ class About:
                 "query-timeout": f"{config.timeout_s:g}s",
                 "query-max-concurrency": str(config.max_concurrency),
                 "query-max-samples": str(config.max_samples),
+                "query-max-series": str(config.max_series),
                 "query-max-points": str(config.max_points),
+                "query-max-response-bytes": str(config.max_response_bytes),
                 "read-consistency": config.consistency,
                 "promql-strict": str(config.promql_strict).lower(),
             }
@@ -139,7 +135,7 @@ class About:
         limit = p.limit() or _TOP
         consistency = self._service.consistency_of(p, request)
         future = self._service.run(
-            lambda store: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit), consistency
+            lambda store, _: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit), consistency
         )
         return data(await asyncio.wrap_future(future))
 

@@ -486,7 +486,7 @@ def test_requests_that_cannot_be_read_are_refused_with_a_reason() -> None:
         assert post(address, b" " * ((16 << 20) + 1))[0] == 413
         other = (
             b'{"v":1,"node":"two","required":null,"wait_s":0,"matcher_sets":[[]],"min_time_ms":0,'
-            b'"max_time_ms":1,"max_samples":1,"label":""}'
+            b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
         )
         assert post(address, other)[0] == 421
         assert post(address, other.replace(b"two", b"one"))[0] == 200
@@ -499,7 +499,7 @@ def test_too_many_waiting_reads_are_refused() -> None:
     app.include_router(reads.router())
     body = (
         b'{"v":1,"node":"one","required":[99,99],"wait_s":60,"matcher_sets":[[]],"min_time_ms":0,'
-        b'"max_time_ms":1,"max_samples":1,"label":""}'
+        b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
     )
     with served(app) as address:
         threads = [threading.Thread(target=post, args=(address, body)) for _ in range(11)]
