@@ -31,6 +31,8 @@ def federated(
     lines: dict[str, tuple[str, str]] = {}
     for matchers in matcher_sets:
         selection = budget.select(store, matchers, now_ms - lookback_ms + 1, now_ms)
+        # Who asked may have gone away meanwhile.
+        budget.check()
         last = selection.offsets[1:] - 1
         wanted = selection.values[last].view(np.int64) != STALE_NAN_BITS
         if selection.histograms is not None:

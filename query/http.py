@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +16,7 @@ from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import MAX_TIME_MS, MIN_TIME_MS, SeriesStore, TooManySamples, TooManySeries
 from query import remote_chunks, remote_read
+from query.clients import unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
 from query.engine.budget import Budget, QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
@@ -88,20 +87,22 @@ class _Api:
         self._service = service
 
     async def instant(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
-        future = self._service.instant(
-            p.get("query"),
-            p.time_ms("time", _now_ms()),
-            lookback_ms=_lookback_ms(p),
-            timeout_s=_timeout_s(p),
-            consistency=self._service.consistency_of(p, request),
-            finish=lambda result, budget: self._result(result, budget, limit, encoding),
-            cancelled=cancelled,
+        limit, encoding = p.limit(), _encoding(request)
+        return await unless_gone(
+            request,
+            lambda cancelled: self._service.instant(
+                p.get("query"),
+                p.time_ms("time", _now_ms()),
+                lookback_ms=_lookback_ms(p),
+                timeout_s=_timeout_s(p),
+                consistency=self._service.consistency_of(p, request),
+                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                cancelled=cancelled,
+            ),
         )
-        return await _unless_gone(request, future, cancelled)
 
     async def range(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
+        limit, encoding = p.limit(), _encoding(request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -116,18 +117,20 @@ class _Api:
                 f"exceeded maximum resolution of {self._service.config.max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX), or raise --query-max-points"
             )
-        future = self._service.range(
-            p.get("query"),
-            start_ms,
-            end_ms,
-            step_ms,
-            lookback_ms=_lookback_ms(p),
-            timeout_s=_timeout_s(p),
-            consistency=self._service.consistency_of(p, request),
-            finish=lambda result, budget: self._result(result, budget, limit, encoding),
-            cancelled=cancelled,
+        return await unless_gone(
+            request,
+            lambda cancelled: self._service.range(
+                p.get("query"),
+                start_ms,
+                end_ms,
+                step_ms,
+                lookback_ms=_lookback_ms(p),
+                timeout_s=_timeout_s(p),
+                consistency=self._service.consistency_of(p, request),
+                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                cancelled=cancelled,
+            ),
         )
-        return await _unless_gone(request, future, cancelled)
 
     async def series(self, p: Parameters, request: Request) -> Response:
         if not p.all("match[]"):
@@ -181,9 +184,8 @@ class _Api:
     async def _run(
         self, work: Callable[[SeriesStore, Budget], Response], p: Parameters, request: Request
     ) -> Response:
-        cancelled = threading.Event()
-        future = self._service.run(work, self._service.consistency_of(p, request), cancelled)
-        return await _unless_gone(request, future, cancelled)
+        consistency = self._service.consistency_of(p, request)
+        return await unless_gone(request, lambda cancelled: self._service.run(work, consistency, cancelled))
 
 
 async def _answer(handler: Handler, request: Request, max_bytes: int) -> Response:
@@ -245,27 +247,6 @@ async def _compressed(response: Response, encoding: str) -> Response:
         return response
     body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
     return Response(body, headers=encoding_headers(encoding), media_type=response.media_type)
-
-
-async def _unless_gone(request: Request, future: Future[Response], cancelled: threading.Event) -> Response:
-    """The answer of a query, which is ended if the client goes away before."""
-    answer = asyncio.wrap_future(future)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            cancelled.set()
-        return await answer
-    finally:
-        # Either may be left over, the answer when the server stops.
-        gone.cancel()
-        answer.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Return when the client has closed the connection. The body has been read by now."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _form(request: Request) -> bytes:

@@ -1,8 +1,8 @@
 """Answers as HTTP responses: whole, or as a stream that is made while it is sent; never larger than they may be.
 
 Whether an answer is too large is known before its first byte is sent. One of up to WHOLE_BYTES is there as a
-whole. Of a larger one an upper bound is worked out from the numbers of samples and series; if that is too much, the
-answer is encoded once without being kept, and counted.
+whole. A larger one is estimated from above by its numbers of samples and series; if that is too much, it is
+encoded once without being kept, and counted.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], N
     Raises:
         TooLargeResponse: it has more than `max_bytes`.
     """
+    check()
     chunks, begin, size = answer.chunks(), [], 0
     for chunk in chunks:
         begin.append(chunk)
