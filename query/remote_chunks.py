@@ -27,7 +27,9 @@ from query.engine.labeling import order
 
 MEDIA_TYPE = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
 MAX_FRAME_BYTES = 1 << 20
-"""Of the chunks in one frame; a single piece may be larger only if one histogram is."""
+"""Of the chunks in one frame; it is larger only if a single histogram is."""
+PART_BYTES = 64 << 10
+"""Chunks of a series are put into frames in parts of up to this size, so that frames get nearly full."""
 PIECE_BYTES = 64 << 10
 """Histograms that are encoded as one piece, which is not divided among frames, have at most so many bytes."""
 PORTION_BYTES = 4 << 20
@@ -94,7 +96,7 @@ def _frame(series: bytes | bytearray, index: bytes) -> bytes:
 
 
 def _encoded(selection: Selection, pieces: _Pieces) -> Iterator[tuple[int, memoryview]]:
-    """(rank of the series, chunks): all of a series that are encoded at a time, but no more than a frame takes."""
+    """(rank of the series, chunks): those of a series that are encoded at a time, in parts."""
     for first, last in _portions(pieces.sizes):
         content, ends = _encode(selection, pieces, first, last)
         series = pieces.series[first:last]
@@ -103,7 +105,7 @@ def _encoded(selection: Selection, pieces: _Pieces) -> Iterator[tuple[int, memor
         for begin, end in pairwise(begins):
             at = begin
             while at < end:
-                fitting = np.searchsorted(starts, starts[at] + MAX_FRAME_BYTES, side="right") - 1
+                fitting = np.searchsorted(starts, starts[at] + PART_BYTES, side="right") - 1
                 behind = min(end, max(int(fitting), at + 1))
                 yield int(series[at]), content[starts[at] : starts[behind]]
                 at = behind

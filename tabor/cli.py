@@ -131,9 +131,9 @@ query_limits = _options(
     option("--query-max-points", type=click.IntRange(1), default=11_000, help="Steps of one range query."),
     option(
         "--query-max-response-bytes",
-        type=click.IntRange(1),
-        default=1 << 30,
-        help="Bytes of an answer before compression.",
+        type=SIZE_BYTES,
+        default="1GiB",
+        help="Largest answer, before compression.",
     ),
     option(
         "--promql-strict",

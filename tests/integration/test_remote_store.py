@@ -24,7 +24,16 @@ from common.control.events import Event, EventKind, encode_event
 from common.errors import CallerError, LogUnavailable, RetryableError
 from common.labels import LabelTable, canonical_labels
 from common.membership import Membership
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, Selection, TooManySamples
+from common.store import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Matcher,
+    MatchOp,
+    NotCaughtUp,
+    Selection,
+    TooManySamples,
+    TooManySeries,
+)
 from common.wire.frames import MEDIA_TYPE, Kind, frame
 from query.config import QueryConfig
 from query.remote import RemoteStore
@@ -220,6 +229,10 @@ def test_errors_of_the_node_are_raised_as_they_are_here(cluster: Cluster) -> Non
         cluster.announce("one", address)
         with pytest.raises(TooManySamples, match="2 samples"):
             cluster.store.select(UP, *EVERYTHING, 1)
+        with pytest.raises(TooManySeries, match="more than 0 series"):
+            cluster.store.select(UP, *EVERYTHING, 10, 0)
+        with pytest.raises(TooManySeries, match="more than 0 series"):
+            cluster.store.series([UP], *EVERYTHING, 0)
 
         class Refusing(MemoryStore):
             def select(self, *_: Any) -> Selection:

@@ -18,7 +18,7 @@ from common.errors import CorruptError
 from common.histograms import CUSTOM_BOUNDS
 from common.kernels.crc32c import crc32c
 from common.store import MAX_TIME_MS, MIN_TIME_MS
-from query.remote_chunks import MAX_FRAME_BYTES, frames, upper_bound
+from query.remote_chunks import MAX_FRAME_BYTES, PART_BYTES, frames, upper_bound
 from tests.memory_store import MemoryStore
 from tests.oracles import prometheus_chunk as oracle
 from tests.oracles.histogram import NativeHistogram
@@ -285,7 +285,7 @@ def test_a_series_is_divided_among_frames_only_if_it_is_larger_than_one() -> Non
     parts = [frame for frame in found if frame.labels[1][1] == b"000001"]
     assert len(found) == 3 + len(parts)
     assert all(frame.size < MAX_FRAME_BYTES + 100 for frame in found)
-    assert INTERPRETED or [frame.size > MAX_FRAME_BYTES - 3000 for frame in parts[:-1]] == [True] * 3
+    assert INTERPRETED or [frame.size > MAX_FRAME_BYTES - PART_BYTES for frame in parts[:-1]] == [True] * 3
     check(long, [sample for frame in parts for sample in frame.samples()])
 
 
