@@ -16,6 +16,8 @@ from common.labels import LabelTable
 
 MIN_TIME_MS = -(1 << 63)
 MAX_TIME_MS = (1 << 63) - 1
+ANY_NUMBER = 1 << 62
+"""A limit that limits nothing."""
 STALE_NAN_BITS = 0x7FF0000000000002
 """Bits of the value by which Prometheus marks that a series has ended."""
 
@@ -87,6 +89,16 @@ class TooManySamples(CallerError):
     """A query would touch more samples than its limit."""
 
 
+class TooManySeries(CallerError):
+    """A query would touch more series than its limit."""
+
+    def __init__(self, max_series: int) -> None:
+        self.max_series = max_series
+        super().__init__(
+            f"the query selects more than {max_series} series; narrow its matchers, or raise --query-max-series"
+        )
+
+
 class NotCaughtUp(RetryableError):
     """A partition has not applied the log as far as a strong read needs."""
 
@@ -106,17 +118,34 @@ class SeriesStore(Protocol):
         """
 
     def select(
-        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+        self,
+        matchers: Sequence[Matcher],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_samples: int,
+        max_series: int = ANY_NUMBER,
     ) -> Selection:
         """Series that match all matchers, with their samples in the range.
 
         Raises:
             TooManySamples: more than `max_samples` samples would be returned.
+            TooManySeries: more than `max_series` series match and have a time span that touches the range; said
+                before their samples are read.
             CallerError: a regular expression is not valid RE2.
         """
 
-    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
-        """Label sets of the series that match any of the sets, each once."""
+    def series(
+        self,
+        matcher_sets: Sequence[Sequence[Matcher]],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_series: int = ANY_NUMBER,
+    ) -> LabelTable:
+        """Label sets of the series that match any of the sets, each once.
+
+        Raises:
+            TooManySeries: there are more than `max_series`.
+        """
 
     def label_names(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int

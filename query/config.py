@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class QueryConfig:
     """Limits of one query server.
 
+    max_samples, max_series: read by one query, over all its selectors. max_response_bytes: before compression.
     consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
     promql_strict: refuse what Prometheus has behind feature flags only.
     """
@@ -17,6 +18,8 @@ class QueryConfig:
     timeout_s: float = 120.0
     max_concurrency: int = 20
     max_samples: int = 50_000_000
+    max_series: int = 1_000_000
     max_points: int = 11_000
+    max_response_bytes: int = 1 << 30
     consistency: str = "strong"
     promql_strict: bool = False

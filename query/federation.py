@@ -9,7 +9,7 @@ import numpy as np
 
 from common.labels import METRIC_NAME
 from common.store import STALE_NAN_BITS, Matcher, SeriesStore
-from query.config import QueryConfig
+from query.engine.budget import Budget
 from query.engine.gofmt import label_set
 from query.json_result import sample_text
 from query.promql.quoting import quote
@@ -18,15 +18,21 @@ _PLAIN = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def federated(
-    store: SeriesStore, matcher_sets: Sequence[Sequence[Matcher]], now_ms: int, config: QueryConfig
+    store: SeriesStore,
+    matcher_sets: Sequence[Sequence[Matcher]],
+    now_ms: int,
+    lookback_ms: int,
+    budget: Budget,
 ) -> bytes:
     """Float series that match any of the sets, by name, with their latest samples of the lookback.
 
-    Series that have ended are left out. Raises TooManySamples.
+    Series that have ended are left out. Raises TooManySamples, TooManySeries.
     """
     lines: dict[str, tuple[str, str]] = {}
     for matchers in matcher_sets:
-        selection = store.select(matchers, now_ms - config.lookback_ms + 1, now_ms, config.max_samples)
+        selection = budget.select(store, matchers, now_ms - lookback_ms + 1, now_ms)
+        # Who asked may have gone away meanwhile.
+        budget.check()
         last = selection.offsets[1:] - 1
         wanted = selection.values[last].view(np.int64) != STALE_NAN_BITS
         if selection.histograms is not None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import orjson
@@ -17,22 +14,22 @@ from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
-from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
-from query import remote_read
+from common.store import MAX_TIME_MS, MIN_TIME_MS, SeriesStore, TooManySamples, TooManySeries
+from query import remote_chunks, remote_read
+from query.clients import unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
-from query.engine.budget import QueryCancelled, QueryTimeout
+from query.engine.budget import Budget, QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
 from query.engine.values import EvalError, RangeVector, Vector
 from query.http_about import NOTHING, About
-from query.json_result import encode_data, encode_result
-from query.metrics import QUERIES
+from query.json_result import encode_data, encode_result, encode_series, labels_bytes, upper_bound
+from query.metrics import QUERIES, READS
 from query.params import BadParameter, Parameters, unescape_label_name
 from query.promql.errors import ParseError
+from query.responses import Answer, TooLargeResponse, encoding_headers, respond
 from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20
-WHOLE_BYTES = 4 << 20
-"""An answer up to about this size is sent in one piece."""
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
@@ -48,7 +45,7 @@ def router(service: QueryService, version: str) -> APIRouter:
         name = path.removeprefix("/api/v1").split("/")[1]
 
         async def endpoint(request: Request) -> Response:
-            response = await answer(handler, request)
+            response = await answered(handler, request, service.config.max_response_bytes)
             QUERIES.labels(name, response.status_code).inc()
             return response
 
@@ -73,8 +70,11 @@ def router(service: QueryService, version: str) -> APIRouter:
         add(path, _constant(nothing), post=False)
 
     async def read(request: Request) -> Response:
-        response = await _read(about, service, request)
+        response = await _read(api, request)
         QUERIES.labels("read", response.status_code).inc()
+        if response.status_code == 200:
+            streamed = response.media_type == remote_chunks.MEDIA_TYPE
+            READS.labels("streamed_xor_chunks" if streamed else "samples").inc()
         return response
 
     for path in remote_read.PATHS:
@@ -87,20 +87,22 @@ class _Api:
         self._service = service
 
     async def instant(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
-        future = self._service.instant(
-            p.get("query"),
-            p.time_ms("time", _now_ms()),
-            lookback_ms=_lookback_ms(p),
-            timeout_s=_timeout_s(p),
-            consistency=self._service.consistency_of(p, request),
-            finish=lambda result: _result(result, limit, encoding),
-            cancelled=cancelled,
+        limit, encoding = p.limit(), _encoding(request)
+        return await unless_gone(
+            request,
+            lambda cancelled: self._service.instant(
+                p.get("query"),
+                p.time_ms("time", _now_ms()),
+                lookback_ms=_lookback_ms(p),
+                timeout_s=_timeout_s(p),
+                consistency=self._service.consistency_of(p, request),
+                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                cancelled=cancelled,
+            ),
         )
-        return await _unless_gone(request, future, cancelled)
 
     async def range(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
+        limit, encoding = p.limit(), _encoding(request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -115,45 +117,78 @@ class _Api:
                 f"exceeded maximum resolution of {self._service.config.max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX), or raise --query-max-points"
             )
-        future = self._service.range(
-            p.get("query"),
-            start_ms,
-            end_ms,
-            step_ms,
-            lookback_ms=_lookback_ms(p),
-            timeout_s=_timeout_s(p),
-            consistency=self._service.consistency_of(p, request),
-            finish=lambda result: _result(result, limit, encoding),
-            cancelled=cancelled,
+        return await unless_gone(
+            request,
+            lambda cancelled: self._service.range(
+                p.get("query"),
+                start_ms,
+                end_ms,
+                step_ms,
+                lookback_ms=_lookback_ms(p),
+                timeout_s=_timeout_s(p),
+                consistency=self._service.consistency_of(p, request),
+                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                cancelled=cancelled,
+            ),
         )
-        return await _unless_gone(request, future, cancelled)
 
     async def series(self, p: Parameters, request: Request) -> Response:
         if not p.all("match[]"):
             raise CallerError("no match[] parameter provided")
         limit = p.limit()
-        future = self._service.series(p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request))
-        table = await asyncio.wrap_future(future)
-        rows = len(table) if limit == 0 else min(limit, len(table))
-        return _data([table.labels(row) for row in range(rows)], truncated=rows < len(table))
+        sets, times, encoding = p.matcher_sets(), time_range(p), _encoding(request)
+        config = self._service.config
+
+        def work(store: SeriesStore, budget: Budget) -> Response:
+            table = store.series(sets, *times, config.max_series)
+            rows = len(table) if limit == 0 else min(limit, len(table))
+            warnings = [TRUNCATED] if rows < len(table) else []
+            answer = Answer(
+                lambda: encode_series(table, rows, warnings), lambda: labels_bytes(table) + 3 * len(table) + 1000
+            )
+            return respond(answer, config.max_response_bytes, encoding, budget.check)
+
+        return await self._run(work, p, request)
 
     async def label_names(self, p: Parameters, request: Request) -> Response:
-        future = self._service.label_names(
-            p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request)
-        )
-        return _limited(await asyncio.wrap_future(future), p.limit())
+        sets, times, limit = p.matcher_sets(), time_range(p), p.limit()
+        return await self._run(lambda store, _: _limited(store.label_names(sets, *times), limit), p, request)
 
     async def label_values(self, p: Parameters, request: Request) -> Response:
         name = unescape_label_name(request.path_params["name"])
         if not name:
             raise CallerError('invalid label name: ""')
-        future = self._service.label_values(
-            name, p.matcher_sets(), *time_range(p), self._service.consistency_of(p, request)
+        sets, times, limit = p.matcher_sets(), time_range(p), p.limit()
+        return await self._run(
+            lambda store, _: _limited(store.label_values(name, sets, *times), limit), p, request
         )
-        return _limited(await asyncio.wrap_future(future), p.limit())
+
+    async def read(self, p: Parameters, body: bytes, request: Request) -> Response:
+        asked = remote_read.parse_request(body)
+        max_bytes = self._service.config.max_response_bytes
+        return await self._run(
+            lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
+        )
+
+    def _result(self, result: QueryResult, budget: Budget, limit: int, encoding: str) -> Response:
+        warnings = []
+        if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
+            result = replace(result, value=_first(result.value, limit))
+            warnings.append(TRUNCATED)
+        answer = Answer(
+            lambda: encode_result(result, extra_warnings=warnings),
+            lambda: upper_bound(result) + len(encode_data(None, [*warnings, *result.warnings, *result.infos])),
+        )
+        return respond(answer, self._service.config.max_response_bytes, encoding, budget.check)
+
+    async def _run(
+        self, work: Callable[[SeriesStore, Budget], Response], p: Parameters, request: Request
+    ) -> Response:
+        consistency = self._service.consistency_of(p, request)
+        return await unless_gone(request, lambda cancelled: self._service.run(work, consistency, cancelled))
 
 
-async def answer(handler: Handler, request: Request) -> Response:
+async def answered(handler: Handler, request: Request, max_bytes: int) -> Response:
     """Run a handler with the parameters of the request."""
 
     async def work() -> Response:
@@ -161,16 +196,17 @@ async def answer(handler: Handler, request: Request) -> Response:
         if request.method in ("POST", "PUT"):
             form = await _form(request)
         response = await handler(Parameters.of(request.scope["query_string"], form), request)
+        if not isinstance(response, StreamingResponse) and len(response.body) > max_bytes:
+            raise TooLargeResponse(max_bytes)
         return await _compressed(response, _encoding(request))
 
     return await _guarded(work, request)
 
 
-async def _read(about: About, service: QueryService, request: Request) -> Response:
+async def _read(api: _Api, request: Request) -> Response:
     async def work() -> Response:
         body = await _body(request, remote_read.MAX_REQUEST_BYTES, "request")
-        parameters = Parameters.of(request.scope["query_string"], b"")
-        return await about.read(body, service.consistency_of(parameters, request))
+        return await api.read(Parameters.of(request.scope["query_string"], b""), body, request)
 
     return await _guarded(work, request)
 
@@ -185,7 +221,7 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
         return _error(503, "timeout", str(error))
     except QueryCancelled as error:
         return _error(499, "canceled", str(error))
-    except (EvalError, TooManySamples) as error:
+    except (EvalError, TooManySamples, TooManySeries, TooLargeResponse) as error:
         return _error(422, "execution", str(error))
     except CallerError as error:
         return _error(400, "bad_data", str(error))
@@ -210,32 +246,7 @@ async def _compressed(response: Response, encoding: str) -> Response:
     if not encoding or isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
         return response
     body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
-    return Response(body, headers=_headers(encoding), media_type=response.media_type)
-
-
-def _headers(encoding: str) -> dict[str, str]:
-    return {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
-
-
-async def _unless_gone(request: Request, future: Future[Response], cancelled: threading.Event) -> Response:
-    """The answer of a query, which is ended if the client goes away before."""
-    answer = asyncio.wrap_future(future)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            cancelled.set()
-        return await answer
-    finally:
-        # Either may be left over, the answer when the server stops.
-        gone.cancel()
-        answer.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Return when the client has closed the connection. The body has been read by now."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    return Response(body, headers=encoding_headers(encoding), media_type=response.media_type)
 
 
 async def _form(request: Request) -> bytes:
@@ -259,26 +270,6 @@ def _constant(data: object) -> Handler:
         return _data(data)
 
     return answer
-
-
-def _result(result: QueryResult, limit: int, encoding: str) -> Response:
-    warnings = []
-    if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
-        result = replace(result, value=_first(result.value, limit))
-        warnings.append(TRUNCATED)
-    chunks: Iterator[bytes] = encode_result(result, extra_warnings=warnings)
-    begin, size = [], 0
-    for chunk in chunks:
-        begin.append(chunk)
-        size += len(chunk)
-        if size > WHOLE_BYTES:
-            # The rest is encoded while this is sent, so that a large answer is never in memory as a whole.
-            every = chain([b"".join(begin)], chunks)
-            if encoding:
-                packed = compressed(every, encoding)
-                return StreamingResponse(packed, headers=_headers(encoding), media_type="application/json")
-            return StreamingResponse(every, media_type="application/json")
-    return Response(b"".join(begin), media_type="application/json")
 
 
 def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import numpy as np
 from fastapi import Request, Response
 
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars
-from query import remote_read
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars, SeriesStore
+from query.clients import unless_gone
+from query.engine.budget import Budget
 from query.federation import federated
 from query.json_result import encode_data, sample_text
 from query.params import BadParameter, Parameters
@@ -25,6 +26,8 @@ from query.promql.parser import parse
 from query.promql.printer import format_expr
 from query.selectors import selectors
 from query.service import QueryService
+
+T = TypeVar("T")
 
 NOTHING: Mapping[str, object] = {
     "/api/v1/rules": {"groups": []},
@@ -50,8 +53,8 @@ class About:
 
     async def metadata(self, p: Parameters, request: Request) -> Response:
         limit, per_metric = p.limit(-1), p.limit(-1, "limit_per_metric")
-        future = self._service.metadata(p.get("metric") or None, self._service.consistency_of(p, request))
-        found = await asyncio.wrap_future(future)
+        metric = p.get("metric") or None
+        found = await self._run(lambda store, _: store.metadata(metric), p, request)
         families = sorted(found) if limit < 0 else sorted(found)[:limit]
         return data({family: _limited(found[family], per_metric) for family in families})
 
@@ -62,8 +65,7 @@ class About:
         sets = [selector.matchers for selector in selectors(parse(p.get("query")))]
         if not sets:
             return data([])
-        consistency = self._service.consistency_of(p, request)
-        found = await asyncio.wrap_future(self._service.exemplars(sets, start_ms, end_ms, consistency))
+        found = await self._run(lambda store, _: store.exemplars(sets, start_ms, end_ms), p, request)
         return data([_exemplars(one) for one in found])
 
     async def format_query(self, p: Parameters, request: Request) -> Response:
@@ -77,17 +79,11 @@ class About:
         if not sets:
             raise CallerError("no match[] parameter provided")
         now_ms = time.time_ns() // 1_000_000
-        consistency = self._service.consistency_of(p, request)
-        future = self._service.run(lambda store: federated(store, sets, now_ms, self._service.config), consistency)
-        return Response(await asyncio.wrap_future(future), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def read(self, body: bytes, consistency: str) -> Response:
-        queries = remote_read.parse_request(body)
-        max_samples = self._service.config.max_samples
-        future = self._service.run(lambda store: remote_read.answer(store, queries, max_samples), consistency)
-        headers = {"Content-Encoding": "snappy"}
-        content = await asyncio.wrap_future(future)
-        return Response(content, headers=headers, media_type="application/x-protobuf")
+        lookback_ms = self._service.config.lookback_ms
+        text = await self._run(
+            lambda store, budget: federated(store, sets, now_ms, lookback_ms, budget), p, request
+        )
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def buildinfo(self, p: Parameters, request: Request) -> Response:
         # Grafana and others read from the version what the API can do, so it names the Prometheus release
@@ -123,7 +119,9 @@ class About:
                 "query-timeout": f"{config.timeout_s:g}s",
                 "query-max-concurrency": str(config.max_concurrency),
                 "query-max-samples": str(config.max_samples),
+                "query-max-series": str(config.max_series),
                 "query-max-points": str(config.max_points),
+                "query-max-response-bytes": str(config.max_response_bytes),
                 "read-consistency": config.consistency,
                 "promql-strict": str(config.promql_strict).lower(),
             }
@@ -137,11 +135,15 @@ class About:
 
     async def tsdb(self, p: Parameters, request: Request) -> Response:
         limit = p.limit() or _TOP
-        consistency = self._service.consistency_of(p, request)
-        future = self._service.run(
-            lambda store: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit), consistency
+        return data(
+            await self._run(
+                lambda store, _: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit), p, request
+            )
         )
-        return data(await asyncio.wrap_future(future))
+
+    async def _run(self, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request) -> T:
+        consistency = self._service.consistency_of(p, request)
+        return await unless_gone(request, lambda cancelled: self._service.run(work, consistency, cancelled))
 
 
 def data(content: object) -> Response:

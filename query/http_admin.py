@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from common.errors import CallerError
 from common.tombstones import Tombstone
-from query.http import answer, time_range
+from query.http import answered, time_range
 from query.params import Parameters
 
 Delete = Callable[[Sequence[Tombstone]], Future[Any]]
@@ -43,6 +43,7 @@ def router(delete: Delete) -> APIRouter:
 
 def _add(routes: APIRouter, path: str, handler: Callable[..., Any]) -> None:
     async def endpoint(request: Request) -> Response:
-        return await answer(handler, request)
+        # Their answers have no body.
+        return await answered(handler, request, 0)
 
     routes.add_api_route(path, endpoint, methods=["POST", "PUT"], response_class=Response, name=handler.__name__)

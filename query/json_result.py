@@ -16,6 +16,11 @@ from query.engine.native.ops import buckets
 from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector
 
 CHUNK_POINTS = 1 << 15
+CHUNK_SERIES = 1 << 12
+# Besides its labels and points; and texts of at most 48 bytes for each number of a histogram.
+_SERIES_BYTES = 80
+_HISTOGRAM_BYTES = 200
+_BUCKET_BYTES = 180
 
 
 def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) -> Iterator[bytes]:
@@ -33,6 +38,43 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
     else:
         yield from _vector(value, result.steps, single=result.kind == "vector")
     yield b"}" + _annotations([*result.warnings, *extra_warnings], result.infos) + b"}"
+
+
+def upper_bound(result: QueryResult) -> int:
+    """Bytes that `encode_result` gives at most, but for warnings."""
+    value = result.value
+    if not isinstance(value, RangeVector | Vector):
+        return 10_000 if isinstance(value, Scalar) else 6 * len(value.value) + 10_000
+    if isinstance(value, RangeVector):
+        n_points = int(value.offsets[-1])
+    else:
+        n_points = int(np.count_nonzero(value.present))
+    size = POINT_BYTES * n_points + labels_bytes(value.labels) + _SERIES_BYTES * len(value.labels)
+    if value.histograms is not None:
+        index = value.histograms.index
+        # The zero bucket is one more.
+        n_buckets = np.diff(value.histograms.rows.bucket_offsets)[index[index >= 0]] + 1
+        size += _HISTOGRAM_BYTES * len(n_buckets) + _BUCKET_BYTES * int(n_buckets.sum())
+    return size
+
+
+def labels_bytes(labels: LabelTable) -> int:
+    """Bytes of the label sets of all series as JSON, without their braces, at most."""
+    size = 0
+    for name, codes in zip(labels.names, labels.codes, strict=True):
+        distinct, counts = np.unique(codes[codes != 0], return_counts=True)
+        lengths = [len(orjson.dumps(labels.pool[code])) for code in distinct.tolist()]
+        size += int(counts.sum()) * (len(orjson.dumps(name)) + 2) + int(np.dot(counts, lengths))
+    return size
+
+
+def encode_series(labels: LabelTable, n_series: int, warnings: Sequence[str] = ()) -> Iterator[bytes]:
+    """Chunks of the body of an answer that is the first label sets of a table."""
+    yield b'{"status":"success","data":['
+    for first in range(0, n_series, CHUNK_SERIES):
+        sets = _metrics(labels, first, min(first + CHUNK_SERIES, n_series))
+        yield (b"," if first else b"") + b"{" + b"},{".join(sets) + b"}"
+    yield b"]" + _annotations(warnings, ()) + b"}"
 
 
 def sample_text(value: float) -> str:

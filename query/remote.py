@@ -23,7 +23,7 @@ from common.control.members import LIVE_S, Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
 from common.membership import Membership
-from common.store import Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars
+from common.store import ANY_NUMBER, Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
 from common.wire.requests import MAX_WAIT_S, PATHS, ReadRequest, encode_request
@@ -116,16 +116,28 @@ class RemoteStore:
         _strong_read.set(replace(strong, node=node))
 
     def select(
-        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+        self,
+        matchers: Sequence[Matcher],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_samples: int,
+        max_series: int = ANY_NUMBER,
     ) -> Selection:
         """See `SeriesStore`."""
-        asked = ReadRequest("", None, 0.0, (tuple(matchers),), min_time_ms, max_time_ms, max_samples)
-        return self._read("select", asked, lambda reader: answers.read_selection(reader, max_samples))
+        asked = ReadRequest("", None, 0.0, (tuple(matchers),), min_time_ms, max_time_ms, max_samples, max_series)
+        return self._read("select", asked, lambda reader: answers.read_selection(reader, max_samples, max_series))
 
-    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+    def series(
+        self,
+        matcher_sets: Sequence[Sequence[Matcher]],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_series: int = ANY_NUMBER,
+    ) -> LabelTable:
         """See `SeriesStore`."""
-        asked = ReadRequest("", None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
-        return self._read("series", asked, answers.read_table)
+        times = min_time_ms, max_time_ms
+        asked = ReadRequest("", None, 0.0, _sets(matcher_sets), *times, max_series=max_series)
+        return self._read("series", asked, lambda reader: answers.read_table(reader, max_series))
 
     def label_names(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int

@@ -1,6 +1,6 @@
-"""Remote read: Prometheus' `prompb.ReadRequest` to a `ReadResponse` of samples.
+"""Remote read: Prometheus' `prompb.ReadRequest` to a `ReadResponse` of samples, or to a stream of chunks.
 
-A client may accept streamed chunks too; every client that does takes samples as well, and these are what it gets.
+The client says which types of answers it takes; the first of them that there is here is what it gets.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from dataclasses import dataclass
 
 import cramjam
 import numpy as np
+from fastapi import Response
 
 from common.errors import CallerError
 from common.kernels.remote_read import SAMPLE_BYTES, write_samples
 from common.labels import uvarint
 from common.protobuf import Malformed, delimited, fields, signed
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, Selection, SeriesStore
+from query import remote_chunks
+from query.engine.budget import Budget
 from query.engine.labeling import order
+from query.responses import Answer, TooLargeResponse, respond
 
 PATHS = ("/api/v1/read", "/read")
 MAX_REQUEST_BYTES = 1 << 20
 """Of a request, compressed; 32 times as much decompressed."""
 _OPERATORS = (MatchOp.EQUAL, MatchOp.NOT_EQUAL, MatchOp.REGEX, MatchOp.NOT_REGEX)
-_SAMPLES = 0
+SAMPLES, STREAMED_XOR_CHUNKS = 0, 1
+"""Types of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,19 @@ class ReadQuery:
     max_time_ms: int
 
 
-def parse_request(body: bytes) -> list[ReadQuery]:
-    """Queries of a request as it was sent (a snappy block).
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """answer_type: SAMPLES or STREAMED_XOR_CHUNKS."""
+
+    queries: tuple[ReadQuery, ...]
+    answer_type: int
+
+
+def parse_request(body: bytes) -> ReadRequest:
+    """A request as it was sent (a snappy block).
 
     Raises:
-        CallerError: it is not a ReadRequest, or the client takes only streamed chunks.
+        CallerError: it is not a ReadRequest, or the client takes no answer of a type that there is here.
     """
     try:
         if _uncompressed_size(body) > 32 * MAX_REQUEST_BYTES:
@@ -52,14 +65,27 @@ def parse_request(body: bytes) -> list[ReadQuery]:
             elif number == 2 and wire_type == 0:
                 accepted.append(content)
             elif number == 2 and isinstance(content, bytes):
-                accepted += list(content)
+                accepted += _numbers(content)
     except (Malformed, UnicodeDecodeError):
         raise CallerError("the body is not a prometheus.ReadRequest") from None
     except cramjam.DecompressionError as error:
         raise CallerError(f"the body is not valid snappy: {error}") from None
-    if accepted and _SAMPLES not in accepted:
-        raise CallerError("only responses of type SAMPLES are available")
-    return queries
+    for answer_type in accepted or [SAMPLES]:
+        if answer_type in (SAMPLES, STREAMED_XOR_CHUNKS):
+            return ReadRequest(tuple(queries), answer_type)
+    raise CallerError(f"there are answers of type SAMPLES and STREAMED_XOR_CHUNKS, none of types {accepted[:10]}")
+
+
+def _numbers(packed: bytes) -> list[int]:
+    """Of a packed field of varints."""
+    # Each with a tag in front is a field of its own, until the last one ends.
+    numbers, at = [], 0
+    for end in (i + 1 for i, byte in enumerate(packed) if byte < 128):
+        numbers += [n for _, _, n in fields(b"\x08" + packed[at:end]) if isinstance(n, int)]
+        at = end
+    if at < len(packed):
+        raise Malformed
+    return numbers
 
 
 def _uncompressed_size(body: bytes) -> int:
@@ -90,18 +116,37 @@ def _matcher(message: bytes) -> Matcher:
     return Matcher(_OPERATORS[kind], texts[2].decode(), texts[3].decode())
 
 
-def answer(store: SeriesStore, queries: list[ReadQuery], max_samples: int) -> bytes:
-    """The body of the answer, compressed.
+def answer(store: SeriesStore, request: ReadRequest, budget: Budget, max_bytes: int) -> Response:
+    """The answer to a request; a stream of chunks is encoded while it is sent.
 
     Raises:
-        TooManySamples: all queries together select more than `max_samples`. CallerError: a regex is not valid.
+        TooManySamples, TooManySeries, QueryTimeout, QueryCancelled: of all queries together.
+        TooLargeResponse: it has more than `max_bytes`, of samples before compression.
+        CallerError: a regex is not valid.
     """
-    results = []
-    for query in queries:
-        selection = store.select(query.matchers, query.min_time_ms, query.max_time_ms, max_samples)
-        max_samples -= len(selection.timestamps)
-        results.append(delimited(1, b"".join(_series(selection))))
-    return bytes(cramjam.snappy.compress_raw(b"".join(results)))
+    found = [
+        budget.select(store, query.matchers, query.min_time_ms, query.max_time_ms) for query in request.queries
+    ]
+    if request.answer_type == STREAMED_XOR_CHUNKS:
+
+        def chunks() -> Iterator[bytes]:
+            for index, selection in enumerate(found):
+                yield from remote_chunks.frames(selection, index)
+
+        stream = Answer(chunks, lambda: sum(map(remote_chunks.upper_bound, found)), remote_chunks.MEDIA_TYPE)
+        return respond(stream, max_bytes, "", budget.check)
+    results, size = [], 0
+    for selection in found:
+        budget.check()
+        series = []
+        for one in _series(selection):
+            series.append(one)
+            size += len(one)
+            if size > max_bytes:
+                raise TooLargeResponse(max_bytes)
+        results.append(delimited(1, b"".join(series)))
+    body = bytes(cramjam.snappy.compress_raw(b"".join(results)))
+    return Response(body, headers={"Content-Encoding": "snappy"}, media_type="application/x-protobuf")
 
 
 def _series(selection: Selection) -> Iterator[bytes]:
@@ -116,9 +161,8 @@ def _series(selection: Selection) -> Iterator[bytes]:
     ends = np.empty(len(offsets) - 1, dtype=np.int64)
     write_samples(np.require(offsets, requirements=("C", "W")), times, bits, left_out, out, ends)
     starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
-    for row in order(selection.labels).tolist():
-        labels = selection.labels.labels(row)
-        pairs = (delimited(1, delimited(1, k.encode()) + delimited(2, labels[k].encode())) for k in sorted(labels))
+    rows = order(selection.labels)
+    for row, labels in zip(rows.tolist(), remote_chunks.label_fields(selection.labels, rows), strict=True):
         samples = out[starts[row] : ends[row]].tobytes()
         native = b""
         if histograms is not None:
@@ -133,7 +177,7 @@ def _series(selection: Selection) -> Iterator[bytes]:
                 )
                 for i in range(low, high)
             )
-        yield delimited(1, b"".join(pairs) + samples + native)
+        yield delimited(1, labels + samples + native)
 
 
 def histogram_message(data: bytes, timestamp_ms: int) -> bytes:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import CallerError, RetryableError
-from common.labels import LabelTable
-from common.store import Matcher, Metadata, SeriesExemplars, SeriesStore
+from common.store import SeriesStore
 from query.config import QueryConfig
+from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
 
@@ -48,6 +48,7 @@ class QueryService:
             EngineConfig(
                 lookback_ms=config.lookback_ms,
                 max_samples=config.max_samples,
+                max_series=config.max_series,
                 timeout_s=config.timeout_s,
                 strict=config.promql_strict,
             ),
@@ -73,18 +74,18 @@ class QueryService:
         lookback_ms: int | None,
         timeout_s: float | None,
         consistency: str,
-        finish: Callable[[QueryResult], T],
+        finish: Callable[[QueryResult, Budget], T],
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
         """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
-        def work(left_s: float) -> T:
+        def work(budget: Budget) -> T:
             result = self._engine.instant(
-                query, time_ms, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
+                query, time_ms, lookback_ms=lookback_ms, timeout_s=budget.left_s(), cancelled=cancelled
             )
-            return finish(result)
+            return finish(result, budget)
 
-        return self._run(work, timeout_s, consistency)
+        return self._run(work, timeout_s, consistency, cancelled)
 
     def range(
         self,
@@ -96,60 +97,47 @@ class QueryService:
         lookback_ms: int | None,
         timeout_s: float | None,
         consistency: str,
-        finish: Callable[[QueryResult], T],
+        finish: Callable[[QueryResult, Budget], T],
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
         """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
-        def work(left_s: float) -> T:
+        def work(budget: Budget) -> T:
+            times, left_s = (start_ms, end_ms, step_ms), budget.left_s()
             result = self._engine.range(
-                query, start_ms, end_ms, step_ms, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
+                query, *times, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
             )
-            return finish(result)
+            return finish(result, budget)
 
-        return self._run(work, timeout_s, consistency)
+        return self._run(work, timeout_s, consistency, cancelled)
 
-    def series(
-        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
-    ) -> Future[LabelTable]:
-        return self._run(lambda _: self._store.series(matcher_sets, start_ms, end_ms), None, consistency)
-
-    def label_names(
-        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
-    ) -> Future[list[str]]:
-        return self._run(lambda _: self._store.label_names(matcher_sets, start_ms, end_ms), None, consistency)
-
-    def label_values(
-        self, name: str, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
-    ) -> Future[list[str]]:
-        def work(_: float) -> list[str]:
-            return self._store.label_values(name, matcher_sets, start_ms, end_ms)
-
-        return self._run(work, None, consistency)
-
-    def metadata(self, metric: str | None, consistency: str) -> Future[dict[str, list[Metadata]]]:
-        return self._run(lambda _: self._store.metadata(metric), None, consistency)
-
-    def exemplars(
-        self, matcher_sets: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int, consistency: str
-    ) -> Future[list[SeriesExemplars]]:
-        return self._run(lambda _: self._store.exemplars(matcher_sets, start_ms, end_ms), None, consistency)
-
-    def run(self, work: Callable[[SeriesStore], T], consistency: str) -> Future[T]:
-        """What `work` makes of the store, on a query thread."""
-        return self._run(lambda _: work(self._store), None, consistency)
+    def run(
+        self,
+        work: Callable[[SeriesStore, Budget], T],
+        consistency: str,
+        cancelled: threading.Event | None = None,
+    ) -> Future[T]:
+        """What `work` makes of the store, on a query's thread, within its limits; `cancelled` as in `instant`."""
+        return self._run(lambda budget: work(self._store, budget), None, consistency, cancelled)
 
     def consistency_of(self, parameters: Parameters, request: Request) -> str:
         """What a request asks for, by header or parameter."""
         asked = request.headers.get("x-read-consistency") or parameters.get("consistency")
         return asked or self.config.consistency
 
-    def _run(self, work: Callable[[float], T], timeout_s: float | None, consistency: str) -> Future[T]:
-        """Run work(seconds left) on a query thread; time spent waiting counts against the deadline."""
+    def _run(
+        self,
+        work: Callable[[Budget], T],
+        timeout_s: float | None,
+        consistency: str,
+        cancelled: threading.Event | None,
+    ) -> Future[T]:
+        """Run work(its limits) on a query thread; time spent waiting counts against the deadline."""
         if consistency not in ("strong", "eventual"):
             raise CallerError(f"consistency is 'strong' or 'eventual', not {consistency!r}")
         limit_s = min(timeout_s or self.config.timeout_s, self.config.timeout_s)
-        deadline = time.monotonic() + limit_s
+        limits = self.config.max_samples, self.config.max_series, limit_s
+        budget = Budget(*limits, cancelled, self._stopping)
         if not self._slots.acquire(blocking=False):
             raise TooManyQueries(
                 f"{self.config.max_concurrency} queries are running and {_WAITING_PER_RUNNING} times as many wait "
@@ -158,9 +146,11 @@ class QueryService:
 
         def job() -> T:
             with QUERIES_RUNNING.track_inprogress(), QUERY_SECONDS.time():
+                # Who asked may have gone away while the query waited for its turn.
+                budget.check()
                 if consistency == "strong":
-                    self._store.wait_caught_up(max(deadline - time.monotonic(), 0.001))
-                return work(max(deadline - time.monotonic(), 0.001))
+                    self._store.wait_caught_up(budget.left_s())
+                return work(budget)
 
         try:
             # What a store remembers of one query, such as how far it must have read, is not for the next one.

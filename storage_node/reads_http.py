@@ -151,11 +151,12 @@ class NodeReads:
     def _select(self, asked: ReadRequest) -> Frames:
         if len(asked.matcher_sets) != 1:
             raise CallerError("'select' takes one set of matchers")
-        found = self._store.select(asked.matcher_sets[0], asked.min_time_ms, asked.max_time_ms, asked.max_samples)
+        times = asked.min_time_ms, asked.max_time_ms
+        found = self._store.select(asked.matcher_sets[0], *times, asked.max_samples, asked.max_series)
         return answers.selection_frames(found)
 
     def _series(self, asked: ReadRequest) -> Frames:
-        found = self._store.series(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
+        found = self._store.series(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms, asked.max_series)
         return answers.table_frames(found)
 
     def _label_names(self, asked: ReadRequest) -> Frames:

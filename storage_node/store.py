@@ -16,6 +16,7 @@ from common.attachments import Kind
 from common.histograms import EncodedHistograms
 from common.labels import LabelTable, parse_canonical
 from common.store import (
+    ANY_NUMBER,
     Exemplar,
     Matcher,
     Metadata,
@@ -23,6 +24,7 @@ from common.store import (
     Selection,
     SeriesExemplars,
     TooManySamples,
+    TooManySeries,
 )
 from storage_node.attachments import Rows
 from storage_node.disk import Disk
@@ -83,18 +85,26 @@ class NodeStore:
                 self._applied.wait(left)
 
     def select(
-        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+        self,
+        matchers: Sequence[Matcher],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_samples: int,
+        max_series: int = ANY_NUMBER,
     ) -> Selection:
         """See `SeriesStore`."""
         views = self._views()
         limit = _Limit(max_samples)
+        matching = [_matching(shard, [matchers]) for shard in views.shards]
+        if sum(map(len, matching)) > max_series:
+            _count_present(views.shards, matching, min_time_ms, max_time_ms, max_series)
         tables: list[LabelTable] = []
         done: list[_Part] = []
         group: list[PartitionRead] = []
         counts: list[NDArray[np.int64]] = []
         n_rows = bound = 0
-        for shard in views.shards:
-            found = _read(views, shard, matchers, min_time_ms, max_time_ms, n_rows)
+        for shard, snos in zip(views.shards, matching, strict=True):
+            found = _read(views, shard, snos, min_time_ms, max_time_ms, n_rows)
             if found is None:
                 continue
             plan, read = found
@@ -112,12 +122,20 @@ class NodeStore:
             done.append(limit.check(_fill(group, np.concatenate(counts))))
         return _selection(tables, done, views)
 
-    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+    def series(
+        self,
+        matcher_sets: Sequence[Sequence[Matcher]],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_series: int = ANY_NUMBER,
+    ) -> LabelTable:
         """See `SeriesStore`."""
         views = self._views()
-        tables = []
+        tables: list[LabelTable] = []
         for shard in views.shards:
             snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+            if sum(map(len, tables)) + len(snos) > max_series:
+                raise TooManySeries(max_series)
             if len(snos):
                 tables.append(shard.state.index.table(snos))
         return _concatenate(tables, views)
@@ -209,6 +227,18 @@ def _present(
         return shard.state.present(_known(shard, snos), min_time, max_time)
 
 
+def _count_present(
+    shards: Sequence[Shard], matching: list[NDArray[np.uint32]], min_time: int, max_time: int, max_series: int
+) -> None:
+    """Raise TooManySeries if more than that many of the series are in the range."""
+    n_series = 0
+    for shard, snos in zip(shards, matching, strict=True):
+        with shard.lock:
+            n_series += len(shard.state.present(_known(shard, snos), min_time, max_time))
+        if n_series > max_series:
+            raise TooManySeries(max_series)
+
+
 def _exemplars(
     shard: Shard, disk: Disk, matcher_sets: Sequence[Sequence[Matcher]], min_time: int, max_time: int
 ) -> list[SeriesExemplars]:
@@ -249,10 +279,9 @@ def _known(shard: Shard, snos: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def _read(
-    views: Views, shard: Shard, matchers: Sequence[Matcher], min_time: int, max_time: int, first_row: int
+    views: Views, shard: Shard, snos: NDArray[np.uint32], min_time: int, max_time: int, first_row: int
 ) -> tuple[ReadPlan, PartitionRead] | None:
-    """Plan a read of one partition and fetch its blocks; None if no series matches."""
-    snos = _matching(shard, [matchers])
+    """Plan a read of one partition and fetch its blocks; None if none of the series is in the range."""
     if not len(snos):
         return None
     for _ in range(MAX_REPLANS):

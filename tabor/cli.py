@@ -127,7 +127,14 @@ query_limits = _options(
     option("--query-timeout", type=DURATION_MS, default="2m", help="How long a query may take."),
     option("--query-max-concurrency", type=click.IntRange(1, 1000), default=20, help="Queries at the same time."),
     option("--query-max-samples", type=click.IntRange(1), default=50_000_000, help="Samples one query may touch."),
+    option("--query-max-series", type=click.IntRange(1), default=1_000_000, help="Series one query may touch."),
     option("--query-max-points", type=click.IntRange(1), default=11_000, help="Steps of one range query."),
+    option(
+        "--query-max-response-bytes",
+        type=SIZE_BYTES,
+        default="1GiB",
+        help="Largest answer, before compression.",
+    ),
     option(
         "--promql-strict",
         is_flag=True,

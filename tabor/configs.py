@@ -40,7 +40,9 @@ def query(options: Mapping[str, Any]) -> QueryConfig:
         timeout_s=options["query_timeout"] / 1000,
         max_concurrency=options["query_max_concurrency"],
         max_samples=options["query_max_samples"],
+        max_series=options["query_max_series"],
         max_points=options["query_max_points"],
+        max_response_bytes=options["query_max_response_bytes"],
         consistency=options["read_consistency"],
         promql_strict=options["promql_strict"],
     )

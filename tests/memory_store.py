@@ -9,7 +9,16 @@ import re2
 
 from common.histograms import EncodedHistograms
 from common.labels import Labels, LabelTable, StringPool, canonical_labels
-from common.store import Matcher, MatchOp, Metadata, Selection, SeriesExemplars, TooManySamples
+from common.store import (
+    ANY_NUMBER,
+    Matcher,
+    MatchOp,
+    Metadata,
+    Selection,
+    SeriesExemplars,
+    TooManySamples,
+    TooManySeries,
+)
 
 Samples = Iterable[tuple[int, float | bytes]]
 """A histogram is its bytes (`docs/format/histogram.md`)."""
@@ -36,7 +45,12 @@ class MemoryStore:
         """Everything is visible at once."""
 
     def select(
-        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+        self,
+        matchers: Sequence[Matcher],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_samples: int,
+        max_series: int = ANY_NUMBER,
     ) -> Selection:
         self.selects.append((tuple(matchers), min_time_ms, max_time_ms))
         label_sets, counts, timestamps, values = [], [0], [], []
@@ -49,6 +63,8 @@ class MemoryStore:
                 counts.append(len(inside))
                 timestamps += inside
                 values += [samples[t] for t in inside]
+        if len(label_sets) > max_series:
+            raise TooManySeries(max_series)
         if len(timestamps) > max_samples:
             raise TooManySamples(f"the query selects {len(timestamps)} samples, more than {max_samples}")
         positions = [i for i, value in enumerate(values) if isinstance(value, bytes)]
@@ -68,13 +84,21 @@ class MemoryStore:
             histograms,
         )
 
-    def series(self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int) -> LabelTable:
+    def series(
+        self,
+        matcher_sets: Sequence[Sequence[Matcher]],
+        min_time_ms: int,
+        max_time_ms: int,
+        max_series: int = ANY_NUMBER,
+    ) -> LabelTable:
         found = [
             labels
             for labels, samples in self._series.values()
             if any(min_time_ms <= t <= max_time_ms for t in samples)
             and (not matcher_sets or any(all(matches(m, labels) for m in ms) for ms in matcher_sets))
         ]
+        if len(found) > max_series:
+            raise TooManySeries(max_series)
         return LabelTable.of(found, self._pool)
 
     def label_names(

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from common.errors import CallerError, RetryableError
 from common.histograms import EncodedHistograms
 from common.labels import LabelTable, StringPool
-from common.store import Exemplar, Metadata, NotCaughtUp, Selection, SeriesExemplars, TooManySamples
+from common.store import (
+    ANY_NUMBER,
+    Exemplar,
+    Metadata,
+    NotCaughtUp,
+    Selection,
+    SeriesExemplars,
+    TooManySamples,
+    TooManySeries,
+)
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame, parse_object
 
 VERSION = 1
@@ -97,6 +106,8 @@ def error_content(error: Exception) -> dict[str, Any]:
     match error:
         case TooManySamples():
             kind = "too_many_samples"
+        case TooManySeries():
+            return {"type": "too_many_series", "message": str(error), "max_series": error.max_series}
         case NotCaughtUp():
             kind = "not_caught_up"
         case CallerError():
@@ -114,6 +125,9 @@ def error_of(content: dict[str, Any]) -> Exception:
     match content.get("type"):
         case "too_many_samples":
             return TooManySamples(message)
+        case "too_many_series":
+            limit = content.get("max_series")
+            return TooManySeries(limit if type(limit) is int else 0)
         case "not_caught_up":
             return NotCaughtUp(message)
         case "caller":
@@ -198,11 +212,13 @@ def _bytes_of(pool: StringPool, codes: NDArray[np.int64]) -> _Strings:
 # Decoding. Every reader raises WireError for what does not follow the format, and the node's own error.
 
 
-def read_selection(reader: FrameReader, max_samples: int) -> Selection:
-    """A selection of at most `max_samples` samples, checked to be one: see `common.store.Selection`."""
+def read_selection(reader: FrameReader, max_samples: int, max_series: int = ANY_NUMBER) -> Selection:
+    """A selection of at most so many samples and series, checked to be one: see `common.store.Selection`."""
     shape = _shape(_opening(reader))
     if shape.n_samples > min(max_samples, MAX_SAMPLES):
         raise WireError(f"the answer has {shape.n_samples} samples, more than were asked for")
+    if shape.n_series > max_series:
+        raise WireError(f"the answer has {shape.n_series} series, more than were asked for")
     table = _read_table(reader, shape)
     try:
         counts = np.empty(shape.n_series, dtype=np.int64)
@@ -268,9 +284,12 @@ def read_exemplars(reader: FrameReader) -> list[SeriesExemplars]:
     return found
 
 
-def read_table(reader: FrameReader) -> LabelTable:
-    """Label sets."""
-    table = _read_table(reader, _shape(_opening(reader)))
+def read_table(reader: FrameReader, max_series: int = ANY_NUMBER) -> LabelTable:
+    """At most so many label sets."""
+    shape = _shape(_opening(reader))
+    if shape.n_series > max_series:
+        raise WireError(f"the answer has {shape.n_series} series, more than were asked for")
+    table = _read_table(reader, shape)
     reader.end()
     return table
 

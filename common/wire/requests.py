@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from common.errors import CallerError
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 
 VERSION = 1
 MAX_REQUEST_BYTES = 16 << 20
@@ -26,7 +26,8 @@ class ReadRequest:
     required: next offset of each partition that must have been reached before reading; None for an eventual read.
     wait_s: how long the node may wait for that.
     matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
-    max_samples: of `select`. label: of `label_values`, or the family of `metadata`, '' for all.
+    max_samples: of `select`. max_series: of `select` and `series`.
+    label: of `label_values`, or the family of `metadata`, '' for all.
     """
 
     node: str
@@ -36,6 +37,7 @@ class ReadRequest:
     min_time_ms: int = MIN_TIME_MS
     max_time_ms: int = MAX_TIME_MS
     max_samples: int = 0
+    max_series: int = ANY_NUMBER
     label: str = ""
 
 
@@ -54,6 +56,7 @@ def encode_request(request: ReadRequest) -> bytes:
         "min_time_ms": request.min_time_ms,
         "max_time_ms": request.max_time_ms,
         "max_samples": request.max_samples,
+        "max_series": request.max_series,
         "label": request.label,
     }
     try:
@@ -87,6 +90,7 @@ def parse_request(body: bytes) -> ReadRequest:
         min_time_ms=_integer(content, "min_time_ms", MIN_TIME_MS),
         max_time_ms=_integer(content, "max_time_ms", MIN_TIME_MS),
         max_samples=_integer(content, "max_samples", 0),
+        max_series=_integer(content, "max_series", 0),
         label=_text(content, "label"),
     )
 

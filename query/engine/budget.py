@@ -1,12 +1,12 @@
-"""What a query may use: time, samples; and how it is stopped."""
+"""What a query may use: time, series, samples; and how it is stopped."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from common.store import TooManySamples
+from common.store import Matcher, Selection, SeriesStore, TooManySamples, TooManySeries
 
 _CELLS_PER_CHUNK = 1 << 25
 
@@ -22,29 +22,62 @@ class QueryCancelled(Exception):
 class Budget:
     """Limits of one query.
 
-    deadline_s: on `time.monotonic()`'s clock. ends: any of them is set by whoever wants the query to end.
+    max_samples, max_series: over all that the query reads. timeout_s: from now on.
+    ends: any of them is set by whoever wants the query to end.
     """
 
-    def __init__(self, max_samples: int, deadline_s: float, *ends: threading.Event | None) -> None:
+    def __init__(self, max_samples: int, max_series: int, timeout_s: float, *ends: threading.Event | None) -> None:
         self.max_samples = max_samples
+        self.max_series = max_series
         self.samples = 0
         self.series = 0
-        self._deadline_s = deadline_s
+        self._timeout_s = timeout_s
+        self._deadline_s = time.monotonic() + timeout_s
         self._ends = [end for end in ends if end is not None]
+
+    def left_s(self) -> float:
+        """Seconds until the query must end, never less than a millisecond."""
+        return max(self._deadline_s - time.monotonic(), 0.001)
+
+    def select(
+        self, store: SeriesStore, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int
+    ) -> Selection:
+        """What the store selects, as far as the limits have not been used up by what was selected before.
+
+        Raises:
+            TooManySamples, TooManySeries: together it is more than the query may read.
+        """
+        self.check()
+        left = self.max_samples - self.samples, self.max_series - self.series
+        try:
+            selection = store.select(matchers, min_time_ms, max_time_ms, *left)
+        except TooManySeries:
+            raise TooManySeries(self.max_series) from None
+        except TooManySamples:
+            raise TooManySamples(
+                f"the query selects more than {self.max_samples} samples; "
+                "narrow its matchers or its time range, or raise --query-max-samples"
+            ) from None
+        self.samples += len(selection.timestamps)
+        self.series += len(selection.labels)
+        return selection
 
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""
         if any(end.is_set() for end in self._ends):
             raise QueryCancelled("query was canceled in expression evaluation")
         if time.monotonic() > self._deadline_s:
-            raise QueryTimeout("query timed out in expression evaluation (--query-timeout)")
+            raise QueryTimeout(
+                f"query timed out in expression evaluation: it may take {self._timeout_s:.3g} s (--query-timeout)"
+            )
 
     def reserve(self, n_series: int, n_steps: int) -> None:
         """Refuse a matrix that alone would break the limit, before memory is taken."""
         self.check()
         if n_series * n_steps > self.max_samples:
             raise TooManySamples(
-                "query processing would load too many samples into memory in query execution (--query-max-samples)"
+                "query processing would load too many samples into memory in query execution: "
+                f"{n_series} series at {n_steps} steps are more than {self.max_samples} (--query-max-samples)"
             )
 
     def chunks(self, n_rows: int, n_steps: int) -> Iterator[slice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -39,10 +38,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """max_samples limits both the samples read and the cells of any one matrix; strict: see `parse`."""
+    """max_samples limits both the samples read and the cells of any one matrix, max_series the series read.
+
+    strict: see `parse`.
+    """
 
     lookback_ms: int = 300_000
     max_samples: int = 50_000_000
+    max_series: int = 1_000_000
     default_subquery_step_ms: int = 60_000
     timeout_s: float = 120.0
     strict: bool = False
@@ -106,7 +109,7 @@ class Engine:
         Raises:
             ParseError, DurationError: the query is not PromQL.
             EvalError: it cannot be evaluated.
-            TooManySamples, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
+            TooManySamples, TooManySeries, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
         """
         steps = np.array([time_ms], dtype=np.int64)
         expr = _parse(query, time_ms, time_ms, 0, self._config.strict)
@@ -148,8 +151,8 @@ class Engine:
         """Evaluate a parsed query whose durations are resolved; step_ms 0 makes it an instant query."""
         config = self._config
         lookback_ms = lookback_ms or config.lookback_ms
-        deadline_s = time.monotonic() + min(timeout_s or config.timeout_s, config.timeout_s)
-        budget = Budget(config.max_samples, deadline_s, cancelled, self._stopping)
+        timeout_s = min(timeout_s or config.timeout_s, config.timeout_s)
+        budget = Budget(config.max_samples, config.max_series, timeout_s, cancelled, self._stopping)
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         histograms = HistogramPool()

@@ -124,16 +124,12 @@ class Sources:
         """Read what was planned; returns the string pool of the query, which all labels use from now on.
 
         Raises:
-            TooManySamples: together it is more than the query may read.
+            TooManySamples, TooManySeries: together it is more than the query may read.
         """
         selections = []
         for matchers, ranges in self._wanted.items():
             for start_ms, end_ms in _union(ranges):
-                self._budget.check()
-                left = self._budget.max_samples - self._budget.samples
-                selection = self._store.select(matchers, start_ms, end_ms, left)
-                self._budget.samples += len(selection.timestamps)
-                self._budget.series += len(selection.labels)
+                selection = self._budget.select(self._store, matchers, start_ms, end_ms)
                 selections.append((matchers, start_ms, end_ms, selection))
         if not selections:
             return StringPool()

@@ -24,7 +24,16 @@ from common.control.events import Event, EventKind, encode_event
 from common.errors import CallerError, LogUnavailable, RetryableError
 from common.labels import LabelTable, canonical_labels
 from common.membership import Membership
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, Selection, TooManySamples
+from common.store import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Matcher,
+    MatchOp,
+    NotCaughtUp,
+    Selection,
+    TooManySamples,
+    TooManySeries,
+)
 from common.wire.frames import MEDIA_TYPE, Kind, frame
 from query.config import QueryConfig
 from query.remote import RemoteStore
@@ -220,6 +229,10 @@ def test_errors_of_the_node_are_raised_as_they_are_here(cluster: Cluster) -> Non
         cluster.announce("one", address)
         with pytest.raises(TooManySamples, match="2 samples"):
             cluster.store.select(UP, *EVERYTHING, 1)
+        with pytest.raises(TooManySeries, match="more than 0 series"):
+            cluster.store.select(UP, *EVERYTHING, 10, 0)
+        with pytest.raises(TooManySeries, match="more than 0 series"):
+            cluster.store.series([UP], *EVERYTHING, 0)
 
         class Refusing(MemoryStore):
             def select(self, *_: Any) -> Selection:
@@ -486,7 +499,7 @@ def test_requests_that_cannot_be_read_are_refused_with_a_reason() -> None:
         assert post(address, b" " * ((16 << 20) + 1))[0] == 413
         other = (
             b'{"v":1,"node":"two","required":null,"wait_s":0,"matcher_sets":[[]],"min_time_ms":0,'
-            b'"max_time_ms":1,"max_samples":1,"label":""}'
+            b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
         )
         assert post(address, other)[0] == 421
         assert post(address, other.replace(b"two", b"one"))[0] == 200
@@ -499,7 +512,7 @@ def test_too_many_waiting_reads_are_refused() -> None:
     app.include_router(reads.router())
     body = (
         b'{"v":1,"node":"one","required":[99,99],"wait_s":60,"matcher_sets":[[]],"min_time_ms":0,'
-        b'"max_time_ms":1,"max_samples":1,"label":""}'
+        b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
     )
     with served(app) as address:
         threads = [threading.Thread(target=post, args=(address, body)) for _ in range(11)]

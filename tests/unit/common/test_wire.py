@@ -24,6 +24,7 @@ from common.store import (
     Selection,
     SeriesExemplars,
     TooManySamples,
+    TooManySeries,
 )
 from common.wire import answers
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame
@@ -235,7 +236,7 @@ def test_a_compressed_frame_that_would_become_too_large_is_refused_before_it_doe
 
 
 def test_errors_come_back_as_what_they_were() -> None:
-    for error in (TooManySamples("a"), NotCaughtUp("b"), CallerError("c"), RetryableError("d")):
+    for error in (TooManySamples("a"), TooManySeries(7), NotCaughtUp("b"), CallerError("c"), RetryableError("d")):
         data = json_frame(Kind.ERROR, answers.error_content(error))
         with pytest.raises(type(error), match=str(error)) as raised:
             select(data)

@@ -6,13 +6,14 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 import zstandard
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 
 from common.store import Exemplar, Matcher, Metadata, SeriesExemplars
 from query.compression import negotiated
@@ -20,6 +21,7 @@ from query.config import QueryConfig
 from query.http import router
 from query.service import QueryService
 from tests.memory_store import MemoryStore
+from tests.oracles import remote_write as oracle
 from tests.oracles.histogram import NativeHistogram
 
 T0 = 1_790_000_000
@@ -33,11 +35,18 @@ class Store(MemoryStore):
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.asked: list[tuple[Matcher, ...]] = []
 
-    def select(self, matchers, min_time_ms, max_time_ms, max_samples):  # type: ignore[no-untyped-def]
-        if any(matcher.value == "slow" for matcher in matchers):
+    def select(self, matchers, *limits):  # type: ignore[no-untyped-def]
+        self._wait_if_slow([matchers])
+        return super().select(matchers, *limits)
+
+    def series(self, matcher_sets, *limits):  # type: ignore[no-untyped-def]
+        self._wait_if_slow(matcher_sets)
+        return super().series(matcher_sets, *limits)
+
+    def _wait_if_slow(self, matcher_sets: Sequence[Sequence[Matcher]]) -> None:
+        if any(matcher.value == "slow" for matchers in matcher_sets for matcher in matchers):
             self.entered.set()
             assert self.go_on.wait(30)
-        return super().select(matchers, min_time_ms, max_time_ms, max_samples)
 
     def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
         known = {"up": [Metadata("gauge", "is it", ""), Metadata("unknown", "", "s")], "down": []}
@@ -203,16 +212,36 @@ def test_the_encoding_is_what_the_client_likes_best(header: str, encoding: str) 
     assert negotiated(header) == encoding
 
 
-def test_a_query_whose_client_has_gone_ends_and_frees_its_place(app: FastAPI, store: Store) -> None:
+SLOW = oracle.delimited(3, oracle.delimited(2, b"__name__") + oracle.delimited(3, b"slow"))
+READ = oracle.delimited(1, b"\x10" + oracle.uvarint(T0 * 1000) + SLOW)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body"),
+    [
+        ("/api/v1/query", f"query=sum(slow)&time={T0}", b""),
+        ("/api/v1/query_range", f"query=sum(slow)&start={T0}&end={T0}&step=1", b""),
+        ("/api/v1/series", "match[]=slow", b""),
+        ("/federate", "match[]=slow", b""),
+        ("/api/v1/read", "", oracle.snappy(READ)),
+        ("/api/v1/read", "", oracle.snappy(READ + b"\x10\x01")),
+    ],
+)
+def test_a_query_whose_client_has_gone_ends_and_frees_its_place(
+    app: FastAPI, store: Store, path: str, query: str, body: bytes
+) -> None:
     async def abandon() -> None:
         scope = {
-            "type": "http", "method": "GET", "path": "/api/v1/query", "raw_path": b"", "headers": [],
-            "query_string": f"query=sum(slow)&time={T0}".encode(), "http_version": "1.1", "scheme": "http",
+            "type": "http", "method": "POST" if body else "GET", "path": path, "raw_path": b"", "headers": [],
+            "query_string": query.encode(), "http_version": "1.1", "scheme": "http",
         }  # fmt: skip
         sent = []
         gone = asyncio.Event()
+        requests = [{"type": "http.request", "body": body, "more_body": False}] if body else []
 
         async def receive() -> dict[str, Any]:
+            if requests:
+                return requests.pop()
             await gone.wait()
             return {"type": "http.disconnect"}
 
@@ -230,6 +259,7 @@ def test_a_query_whose_client_has_gone_ends_and_frees_its_place(app: FastAPI, st
         assert sent[0]["status"] == 499
 
     asyncio.run(abandon())
+    assert REGISTRY.get_sample_value("tabor_query_running") == 0
     assert data(app, "/api/v1/query", query="1")["result"][1] == "1"
 
 

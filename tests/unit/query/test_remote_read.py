@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import cramjam
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from common.errors import CallerError
 from query.config import QueryConfig
@@ -20,6 +22,7 @@ from query.http import router
 from query.remote_read import histogram_message, parse_request
 from query.service import QueryService
 from tests.memory_store import MemoryStore
+from tests.oracles import prometheus_chunk as chunks
 from tests.oracles import remote_write as oracle
 from tests.oracles.histogram import NativeHistogram
 
@@ -114,7 +117,8 @@ def test_a_histogram_is_written_as_remote_write_would_send_it(histogram: NativeH
         (b"\xff\xff\xff\xff\x0f", "too large"),
         (oracle.snappy(b"\x0a\x05a"), "not a prometheus.ReadRequest"),
         (oracle.snappy(query(0, 1, matcher(9, "a", "b"))), "unknown type 9"),
-        (oracle.snappy(query(0, 1) + b"\x10\x01"), "only responses of type SAMPLES"),
+        (oracle.snappy(query(0, 1) + b"\x10\x07"), "none of types [7]"),
+        (oracle.snappy(query(0, 1) + b"\x12\x02\x09\x80"), "not a prometheus.ReadRequest"),
     ],
 )
 def test_what_is_wrong_with_a_request_is_said(app: FastAPI, body: bytes, reason: str) -> None:
@@ -123,9 +127,73 @@ def test_what_is_wrong_with_a_request_is_said(app: FastAPI, body: bytes, reason:
     assert reason in response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("accepted", "is_streamed"),
+    [
+        (b"", False),
+        (b"\x10\x00", False),
+        (b"\x10\x01", True),
+        (b"\x10\x01\x10\x00", True),
+        (b"\x10\x00\x10\x01", False),
+        (b"\x12\x02\x01\x00", True),
+        (b"\x12\x04\x80\x01\x07\x01", True),
+    ],
+)
+def test_the_answer_is_of_the_first_accepted_type_that_there_is(
+    app: FastAPI, accepted: bytes, is_streamed: bool
+) -> None:
+    kind = "streamed_xor_chunks" if is_streamed else "samples"
+    before = REGISTRY.get_sample_value("tabor_query_remote_reads_total", {"type": kind}) or 0
+    response = read(app, oracle.snappy(query(-5, 7, matcher(0, "__name__", "up")) + accepted))
+    assert response.status_code == 200
+    media_type = response.headers["content-type"]
+    if is_streamed:
+        assert media_type == "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
+        (frame,) = chunks.frames(response.content)
+        assert frame.labels == [(b"__name__", b"up"), (b"job", b"b")]
+        assert [(t, bits(v)) for t, v in frame.samples()] == [(-5, bits(1.5)), (0, 0), (7, bits(STALE))]  # type: ignore[arg-type]
+    else:
+        assert media_type == "application/x-protobuf"
+    assert REGISTRY.get_sample_value("tabor_query_remote_reads_total", {"type": kind}) == before + 1
+
+
+def test_streamed_series_are_in_order_and_carry_the_number_of_their_query(app: FastAPI) -> None:
+    body = query(0, 99, matcher(0, "__name__", "up")) + query(-5, 100, matcher(0, "__name__", "up")) + b"\x10\x01"
+    found = chunks.frames(read(app, oracle.snappy(body)).content)
+    assert [(frame.query, frame.labels[1][1], len(frame.samples())) for frame in found] == [
+        (0, b"b", 2), (1, b"a", 1), (1, b"b", 3),
+    ]  # fmt: skip
+
+
+def test_streamed_histograms_of_all_kinds_are_among_the_floats_of_their_series(app: FastAPI) -> None:
+    body = query(0, 300, matcher(0, "__name__", "down")) + b"\x10\x01"
+    (frame,) = chunks.frames(read(app, oracle.snappy(body)).content)
+    assert frame.samples() == [(100, INTEGERS), (150, 4.0), (200, CUSTOM)]
+    assert [chunk[2] for chunk in frame.chunks] == [chunks.HISTOGRAM, chunks.XOR, chunks.HISTOGRAM]
+
+
+@pytest.mark.parametrize("accepted", [b"\x10\x00", b"\x10\x01"])
+def test_an_answer_that_is_too_large_is_refused_before_it_is_sent(accepted: bytes) -> None:
+    noise = np.random.default_rng(7).random(400_000).tolist()
+    store = MemoryStore([({"__name__": "m"}, list(enumerate(noise)))])
+    for max_bytes, status in ((1 << 30, 200), (2_000_000, 422), (100, 422)):
+        service = QueryService(store, QueryConfig(max_response_bytes=max_bytes))
+        app = FastAPI()
+        app.include_router(router(service, "0"))
+        response = read(app, oracle.snappy(query(0, 1 << 40, matcher(0, "__name__", "m")) + accepted))
+        assert response.status_code == status
+        if status == 422:
+            assert response.json()["errorType"] == "execution"
+            assert f"more than {max_bytes} bytes" in response.json()["error"]
+            assert "--query-max-response-bytes" in response.json()["error"]
+        service.close()
+
+
 def test_all_queries_together_may_not_select_more_samples_than_one_may(app: FastAPI) -> None:
     response = read(app, oracle.snappy(query(-5, 300) + query(-5, 300)))
     assert response.status_code == 422
+    assert "more than 6 samples" in response.json()["error"]
+    assert "--query-max-samples" in response.json()["error"]
 
 
 @settings(deadline=None, max_examples=200)

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from common.errors import StartupError
 from common.log.base import Append
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, TooManySamples
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp, NotCaughtUp, TooManySamples, TooManySeries
 from storage_node import service
 from storage_node.config import NodeConfig
 from storage_node.http import router
@@ -236,6 +236,23 @@ def test_too_many_samples_are_refused_with_the_limit(nodes: Nodes) -> None:
     assert len(node.store.select([], *ALL, max_samples=200).timestamps) == 200
     with pytest.raises(TooManySamples, match="more than 199 samples"):
         node.store.select([], *ALL, max_samples=199)
+
+
+def test_too_many_series_of_all_partitions_are_refused_with_the_limit(nodes: Nodes) -> None:
+    log = MemoryLog(2)
+    fill(log)
+    node = nodes.start(log)
+    n = len(node.store.series([], *ALL))
+    assert len(node.store.select([], *ALL, max_samples=200, max_series=n).labels) == n
+    assert len(node.store.series([], *ALL, max_series=n)) == n
+    for read in (
+        lambda: node.store.select([], *ALL, max_samples=200, max_series=n - 1),
+        lambda: node.store.series([], *ALL, max_series=n - 1),
+    ):
+        with pytest.raises(TooManySeries, match=f"more than {n - 1} series.*--query-max-series"):
+            read()
+    # Series that match and lie outside of the range do not count.
+    assert len(node.store.select([], MIN_TIME_MS, T0 - 1, max_samples=1, max_series=0).labels) == 0
 
 
 def test_status_and_progress_tell_where_the_node_is(nodes: Nodes) -> None:

@@ -1,0 +1,35 @@
+"""Queries on behalf of a client; one whose client goes away is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from fastapi import Request
+
+T = TypeVar("T")
+
+
+async def unless_gone(request: Request, start: Callable[[threading.Event], Future[T]]) -> T:
+    """What comes of start(cancelled); the event is set if the client goes away before. The body has been read."""
+    cancelled = threading.Event()
+    outcome = asyncio.wrap_future(start(cancelled))
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((outcome, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not outcome.done():
+            cancelled.set()
+        return await outcome
+    finally:
+        # Either may be left over, the outcome when the server stops.
+        gone.cancel()
+        outcome.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,81 @@
+"""Answers as HTTP responses: whole, or as a stream that is made while it is sent; never larger than they may be.
+
+Whether an answer is too large is known before its first byte is sent. One of up to WHOLE_BYTES is there as a
+whole. A larger one is estimated from above by its numbers of samples and series; if that is too much, it is
+encoded once without being kept, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from common.errors import CallerError
+from query.compression import compressed
+
+WHOLE_BYTES = 4 << 20
+"""An answer up to about this size is sent in one piece."""
+
+
+class TooLargeResponse(CallerError):
+    """An answer has more bytes than answers may have."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(
+            f"the answer has more than {max_bytes} bytes before compression; "
+            "ask for fewer series or steps, or raise --query-max-response-bytes"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """chunks: makes the bytes of the answer, the same each time. upper_bound: of their number, cheap to tell."""
+
+    chunks: Callable[[], Iterator[bytes]]
+    upper_bound: Callable[[], int]
+    media_type: str = "application/json"
+
+
+def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], None]) -> Response:
+    """An answer as a response, compressed only if it is a stream; to be called off the event loop.
+
+    encoding: of `query.compression.negotiated`. check: called now and then, raises if the work is to end.
+
+    Raises:
+        TooLargeResponse: it has more than `max_bytes`.
+    """
+    check()
+    chunks, begin, size = answer.chunks(), [], 0
+    for chunk in chunks:
+        begin.append(chunk)
+        size += len(chunk)
+        if size > min(WHOLE_BYTES, max_bytes):
+            break
+    else:
+        return Response(b"".join(begin), media_type=answer.media_type)
+    if size > max_bytes:
+        raise TooLargeResponse(max_bytes)
+    if answer.upper_bound() > max_bytes:
+        begin.clear()
+        for chunk in chunks:
+            check()
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLargeResponse(max_bytes)
+        chunks = answer.chunks()
+    # The rest is encoded while this is sent, so that a large answer is never in memory as a whole.
+    every = chain([b"".join(begin)], chunks) if begin else chunks
+    if encoding:
+        return StreamingResponse(
+            compressed(every, encoding), headers=encoding_headers(encoding), media_type=answer.media_type
+        )
+    return StreamingResponse(every, media_type=answer.media_type)
+
+
+def encoding_headers(encoding: str) -> dict[str, str]:
+    """Headers of an answer that is compressed."""
+    return {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
