@@ -5,34 +5,33 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
-from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import MAX_TIME_MS, MIN_TIME_MS, TooManySamples
 from query import remote_read
-from query.compression import LEAST_BYTES, compressed, negotiated
+from query.answers import ARROW, JSON, smaller, streamed
+from query.compression import negotiated
 from query.engine.budget import QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
 from query.engine.values import EvalError, RangeVector, Vector
 from query.http_about import NOTHING, About
 from query.json_result import encode_data, encode_result
 from query.metrics import QUERIES
+from query.negotiation import preferred
 from query.params import BadParameter, Parameters, unescape_label_name
 from query.promql.errors import ParseError
 from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20
-WHOLE_BYTES = 4 << 20
-"""An answer up to about this size is sent in one piece."""
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
@@ -69,6 +68,7 @@ def router(service: QueryService, version: str) -> APIRouter:
     for name in ("buildinfo", "runtimeinfo", "flags", "config", "walreplay", "tsdb"):
         add(f"/api/v1/status/{name}", getattr(about, name), post=False)
     add("/federate", about.federate, post=False)
+    add("/api/v1/export", about.export)
     for path, nothing in NOTHING.items():
         add(path, _constant(nothing), post=False)
 
@@ -87,20 +87,20 @@ class _Api:
         self._service = service
 
     async def instant(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
+        limit, cancelled, form = p.limit(), threading.Event(), _form_of(request)
         future = self._service.instant(
             p.get("query"),
             p.time_ms("time", _now_ms()),
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
             consistency=self._service.consistency_of(p, request),
-            finish=lambda result: _result(result, limit, encoding),
+            finish=lambda result: _result(result, limit, form),
             cancelled=cancelled,
         )
         return await _unless_gone(request, future, cancelled)
 
     async def range(self, p: Parameters, request: Request) -> Response:
-        limit, cancelled, encoding = p.limit(), threading.Event(), _encoding(request)
+        limit, cancelled, form = p.limit(), threading.Event(), _form_of(request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -123,7 +123,7 @@ class _Api:
             lookback_ms=_lookback_ms(p),
             timeout_s=_timeout_s(p),
             consistency=self._service.consistency_of(p, request),
-            finish=lambda result: _result(result, limit, encoding),
+            finish=lambda result: _result(result, limit, form),
             cancelled=cancelled,
         )
         return await _unless_gone(request, future, cancelled)
@@ -161,7 +161,7 @@ async def _answer(handler: Handler, request: Request) -> Response:
         if request.method == "POST":
             form = await _form(request)
         response = await handler(Parameters.of(request.scope["query_string"], form), request)
-        return await _compressed(response, _encoding(request))
+        return await smaller(response, _encoding(request))
 
     return await _guarded(work, request)
 
@@ -201,20 +201,19 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
         return _error(500, "internal", "internal error; the server's log has the details")
 
 
+class _Form(NamedTuple):
+    """How the answer is to be written."""
+
+    media_type: str
+    encoding: str
+
+
+def _form_of(request: Request) -> _Form:
+    return _Form(preferred(request.headers.get("accept", ""), ARROW, JSON), _encoding(request))
+
+
 def _encoding(request: Request) -> str:
     return negotiated(request.headers.get("accept-encoding", ""))
-
-
-async def _compressed(response: Response, encoding: str) -> Response:
-    """The same answer, smaller, if the client can take it and it is not compressed already."""
-    if not encoding or isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
-        return response
-    body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
-    return Response(body, headers=_headers(encoding), media_type=response.media_type)
-
-
-def _headers(encoding: str) -> dict[str, str]:
-    return {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
 
 
 async def _unless_gone(request: Request, future: Future[Response], cancelled: threading.Event) -> Response:
@@ -261,24 +260,16 @@ def _constant(data: object) -> Handler:
     return answer
 
 
-def _result(result: QueryResult, limit: int, encoding: str) -> Response:
+def _result(result: QueryResult, limit: int, form: _Form) -> Response:
     warnings = []
     if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
         result = replace(result, value=_first(result.value, limit))
         warnings.append(TRUNCATED)
-    chunks: Iterator[bytes] = encode_result(result, extra_warnings=warnings)
-    begin, size = [], 0
-    for chunk in chunks:
-        begin.append(chunk)
-        size += len(chunk)
-        if size > WHOLE_BYTES:
-            # The rest is encoded while this is sent, so that a large answer is never in memory as a whole.
-            every = chain([b"".join(begin)], chunks)
-            if encoding:
-                packed = compressed(every, encoding)
-                return StreamingResponse(packed, headers=_headers(encoding), media_type="application/json")
-            return StreamingResponse(every, media_type="application/json")
-    return Response(b"".join(begin), media_type="application/json")
+    if form.media_type == JSON:
+        return streamed(encode_result(result, extra_warnings=warnings), *form)
+    from query import arrow_stream
+
+    return streamed(arrow_stream.encode_result(result, extra_warnings=warnings), *form)
 
 
 def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:

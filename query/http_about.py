@@ -17,6 +17,9 @@ from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars
 from query import remote_read
+from query.answers import ARROW, streamed
+from query.compression import negotiated
+from query.export import MAX_EXPORTED, exported
 from query.federation import federated
 from query.json_result import encode_data, sample_text
 from query.params import BadParameter, Parameters
@@ -80,6 +83,21 @@ class About:
         consistency = self._service.consistency_of(p, request)
         future = self._service.run(lambda store: federated(store, sets, now_ms, self._service.config), consistency)
         return Response(await asyncio.wrap_future(future), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def export(self, p: Parameters, request: Request) -> Response:
+        sets = p.matcher_sets()
+        if len(sets) != 1:
+            raise CallerError("one match[] parameter is expected")
+        start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
+        if end_ms < start_ms:
+            raise BadParameter("end", "end timestamp must not be before start time")
+        max_samples = min(p.limit(name="max_samples") or MAX_EXPORTED, self._service.config.max_samples)
+        encoding = negotiated(request.headers.get("accept-encoding", ""))
+        future = self._service.run(
+            lambda store: streamed(exported(store, sets[0], start_ms, end_ms, max_samples), ARROW, encoding),
+            self._service.consistency_of(p, request),
+        )
+        return await asyncio.wrap_future(future)
 
     async def read(self, body: bytes, consistency: str) -> Response:
         queries = remote_read.parse_request(body)

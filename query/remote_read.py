@@ -100,12 +100,12 @@ def answer(store: SeriesStore, queries: list[ReadQuery], max_samples: int) -> by
     for query in queries:
         selection = store.select(query.matchers, query.min_time_ms, query.max_time_ms, max_samples)
         max_samples -= len(selection.timestamps)
-        results.append(delimited(1, b"".join(_series(selection))))
+        results.append(delimited(1, b"".join(time_series(selection))))
     return bytes(cramjam.snappy.compress_raw(b"".join(results)))
 
 
-def _series(selection: Selection) -> Iterator[bytes]:
-    """TimeSeries messages in the order of their labels, each as field 1."""
+def time_series(selection: Selection) -> Iterator[bytes]:
+    """TimeSeries messages in the order of their labels, each as field 1: of a QueryResult, or a WriteRequest."""
     offsets, times = selection.offsets, np.require(selection.timestamps, requirements=("C", "W"))
     bits = np.require(selection.values, requirements=("C", "W")).view(np.uint64)
     left_out = np.zeros(len(times), dtype=np.bool_)
