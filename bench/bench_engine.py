@@ -58,7 +58,7 @@ class Columns:
         )
 
     def select(
-        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int
+        self, matchers: Sequence[Matcher], min_time_ms: int, max_time_ms: int, max_samples: int, max_series: int
     ) -> Selection:
         return self._selection
 

@@ -37,7 +37,7 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
         ingestor.check_open()
         text = await _text(request, ingestor.config.max_body_bytes)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        found = pieces(text, open_metrics=media_type == OPEN_METRICS, now_ms=unix_ms())
+        found = pieces(text.split("\n"), open_metrics=media_type == OPEN_METRICS, now_ms=unix_ms())
         while (piece := await asyncio.to_thread(_next, found)) is not None:
             outcome = await asyncio.wrap_future(ingestor.submit_message(piece.message))
             n_stored += outcome.n_samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.openapi import TEXT, Json, Parameter, answer, operation
-from ingest import http, import_http
+from ingest import http, import_http, otlp_http
 from ingest.openmetrics import OPEN_METRICS
 
 _REFUSED = {
@@ -17,8 +17,9 @@ _REFUSED = {
 
 
 def paths() -> Json:
-    """The paths of `ingest.http` and `ingest.import_http`."""
-    return {path: {"post": _write()} for path in http.PATHS} | {import_http.PATH: {"post": _import()}}
+    """The paths of `ingest.http`, `ingest.import_http` and `ingest.otlp_http`."""
+    written = {path: {"post": _write()} for path in http.PATHS}
+    return written | {import_http.PATH: {"post": _import()}, otlp_http.PATH: {"post": _otlp()}}
 
 
 def _responses(stored: str) -> Json:
@@ -37,6 +38,18 @@ def _write() -> Json:
             "application/x-protobuf;proto=prometheus.WriteRequest": binary,
             "application/x-protobuf;proto=io.prometheus.write.v2.Request": binary,
         },
+    )
+
+
+def _otlp() -> Json:
+    binary = {"type": "string", "format": "binary"}
+    media_type = "application/x-protobuf"
+    refused = {str(status): answer(reason, media_type, binary) for status, reason in _REFUSED.items()}
+    return operation(
+        "Metrics of OpenTelemetry (OTLP)",
+        {"200": answer("stored, but for what a partial_success says", media_type, binary), **refused},
+        (Parameter("Content-Encoding", {"enum": ["gzip", "identity"]}, "none if not given", place="header"),),
+        {media_type: {"schema": binary}},
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import zstandard
 
+from query.negotiation import weights
+
 LEAST_BYTES = 4096
 """Smaller answers are sent as they are: it would cost more than it saves."""
 _GZIP_LEVEL = 1
@@ -17,21 +19,10 @@ _GZIP_WBITS = 31
 
 def negotiated(accept_encoding: str) -> str:
     """'zstd', 'gzip' or '' for a header of this value (RFC 9110, 12.5.3); zstd if both are as welcome."""
-    weights: dict[str, float] = {}
-    for part in accept_encoding.lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key.strip() == "q":
-                try:
-                    weight = float(value)
-                except ValueError:
-                    weight = 0.0
-        weights[name] = weight
-    rest = weights.get("*", 0.0)
-    best = max(("zstd", "gzip"), key=lambda name: weights.get(name, rest))
-    return best if weights.get(best, rest) > 0.0 else ""
+    weighed = dict(weights(accept_encoding))
+    rest = weighed.get("*", 0.0)
+    best = max(("zstd", "gzip"), key=lambda name: weighed.get(name, rest))
+    return best if weighed.get(best, rest) > 0.0 else ""
 
 
 def compressed(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -24,9 +26,10 @@ from query.engine.values import EvalError, RangeVector, Vector
 from query.http_about import NOTHING, About
 from query.json_result import encode_data, encode_result, encode_series, labels_bytes, upper_bound
 from query.metrics import QUERIES, READS
+from query.negotiation import preferred
 from query.params import BadParameter, Parameters, unescape_label_name
 from query.promql.errors import ParseError
-from query.responses import Answer, TooLargeResponse, encoding_headers, respond
+from query.responses import ARROW, JSON, Answer, TooLargeResponse, encoding_headers, respond
 from query.service import QueryService
 
 MAX_FORM_BYTES = 10 << 20
@@ -66,6 +69,7 @@ def router(service: QueryService, version: str) -> APIRouter:
     for name in ("buildinfo", "runtimeinfo", "flags", "config", "walreplay", "tsdb"):
         add(f"/api/v1/status/{name}", getattr(about, name), post=False)
     add("/federate", about.federate, post=False)
+    add("/api/v1/export", about.export)
     for path, nothing in NOTHING.items():
         add(path, _constant(nothing), post=False)
 
@@ -87,7 +91,7 @@ class _Api:
         self._service = service
 
     async def instant(self, p: Parameters, request: Request) -> Response:
-        limit, encoding = p.limit(), _encoding(request)
+        limit, form = p.limit(), _form_of(request)
         return await unless_gone(
             request,
             lambda cancelled: self._service.instant(
@@ -96,13 +100,13 @@ class _Api:
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
                 consistency=self._service.consistency_of(p, request),
-                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                finish=lambda result, budget: self._result(result, budget, limit, form),
                 cancelled=cancelled,
             ),
         )
 
     async def range(self, p: Parameters, request: Request) -> Response:
-        limit, encoding = p.limit(), _encoding(request)
+        limit, form = p.limit(), _form_of(request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -127,7 +131,7 @@ class _Api:
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
                 consistency=self._service.consistency_of(p, request),
-                finish=lambda result, budget: self._result(result, budget, limit, encoding),
+                finish=lambda result, budget: self._result(result, budget, limit, form),
                 cancelled=cancelled,
             ),
         )
@@ -170,16 +174,24 @@ class _Api:
             lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
         )
 
-    def _result(self, result: QueryResult, budget: Budget, limit: int, encoding: str) -> Response:
+    def _result(self, result: QueryResult, budget: Budget, limit: int, form: _Form) -> Response:
         warnings = []
         if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
             result = replace(result, value=_first(result.value, limit))
             warnings.append(TRUNCATED)
-        answer = Answer(
-            lambda: encode_result(result, extra_warnings=warnings),
-            lambda: upper_bound(result) + len(encode_data(None, [*warnings, *result.warnings, *result.infos])),
-        )
-        return respond(answer, self._service.config.max_response_bytes, encoding, budget.check)
+        if form.media_type == ARROW:
+            from query import arrow_stream
+
+            # No bound is known, so that a large one is counted first.
+            answer = Answer(
+                lambda: arrow_stream.encode_result(result, extra_warnings=warnings), lambda: sys.maxsize, ARROW
+            )
+        else:
+            answer = Answer(
+                lambda: encode_result(result, extra_warnings=warnings),
+                lambda: upper_bound(result) + len(encode_data(None, [*warnings, *result.warnings, *result.infos])),
+            )
+        return respond(answer, self._service.config.max_response_bytes, form.encoding, budget.check)
 
     async def _run(
         self, work: Callable[[SeriesStore, Budget], Response], p: Parameters, request: Request
@@ -237,6 +249,17 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
         return _error(500, "internal", "internal error; the server's log has the details")
 
 
+class _Form(NamedTuple):
+    """How the answer is to be written."""
+
+    media_type: str
+    encoding: str
+
+
+def _form_of(request: Request) -> _Form:
+    return _Form(preferred(request.headers.get("accept", ""), ARROW, JSON), _encoding(request))
+
+
 def _encoding(request: Request) -> str:
     return negotiated(request.headers.get("accept-encoding", ""))
 
@@ -246,7 +269,10 @@ async def _compressed(response: Response, encoding: str) -> Response:
     if not encoding or isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
         return response
     body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
-    return Response(body, headers=encoding_headers(encoding), media_type=response.media_type)
+    kept = {
+        name: text for name, text in response.headers.items() if name not in ("content-length", "content-type")
+    }
+    return Response(body, headers=encoding_headers(encoding, kept), media_type=response.media_type)
 
 
 async def _form(request: Request) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,13 +18,16 @@ from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars, SeriesStore
 from query.clients import unless_gone
+from query.compression import negotiated
 from query.engine.budget import Budget
+from query.export import MAX_EXPORTED, exported
 from query.federation import federated
 from query.json_result import encode_data, sample_text
 from query.params import BadParameter, Parameters
 from query.promql.json_tree import json_tree
 from query.promql.parser import parse
 from query.promql.printer import format_expr
+from query.responses import ARROW, Answer, respond
 from query.selectors import selectors
 from query.service import QueryService
 
@@ -84,6 +88,24 @@ class About:
             lambda store, budget: federated(store, sets, now_ms, lookback_ms, budget), p, request
         )
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def export(self, p: Parameters, request: Request) -> Response:
+        sets = p.matcher_sets()
+        if len(sets) != 1:
+            raise CallerError("one match[] parameter is expected")
+        start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
+        if end_ms < start_ms:
+            raise BadParameter("end", "end timestamp must not be before start time")
+        config = self._service.config
+        max_samples = min(p.limit(name="max_samples") or MAX_EXPORTED, config.max_samples)
+        encoding = negotiated(request.headers.get("accept-encoding", ""))
+
+        def work(store: SeriesStore, budget: Budget) -> Response:
+            found = store.select(sets[0], start_ms, end_ms, max_samples, config.max_series)
+            answer = Answer(lambda: exported(found), lambda: sys.maxsize, ARROW)
+            return respond(answer, config.max_response_bytes, encoding, budget.check)
+
+        return await self._run(work, p, request)
 
     async def buildinfo(self, p: Parameters, request: Request) -> Response:
         # Grafana and others read from the version what the API can do, so it names the Prometheus release

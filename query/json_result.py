@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import orjson
@@ -49,7 +50,7 @@ def upper_bound(result: QueryResult) -> int:
         n_points = int(value.offsets[-1])
     else:
         n_points = int(np.count_nonzero(value.present))
-    size = POINT_BYTES * n_points + labels_bytes(value.labels) + _SERIES_BYTES * len(value.labels)
+    size = 100 + POINT_BYTES * n_points + labels_bytes(value.labels) + _SERIES_BYTES * len(value.labels)
     if value.histograms is not None:
         index = value.histograms.index
         # The zero bucket is one more.
@@ -80,6 +81,14 @@ def encode_series(labels: LabelTable, n_series: int, warnings: Sequence[str] = (
 def sample_text(value: float) -> str:
     """A sample's value as Prometheus writes it."""
     return _numbers(np.array([value]))[0].decode()
+
+
+def point_texts(times_ms: NDArray[np.int64], values: NDArray[np.float64]) -> list[list[str]]:
+    """Time in seconds and value of each sample, as Prometheus writes them."""
+    text, ends = _points(np.arange(len(values) + 1, dtype=np.int64), times_ms, values)
+    bounds = [0, *ends.tolist()]
+    points = text.decode()
+    return [points[start + 1 : end - 2].split(',"') for start, end in pairwise(bounds)]
 
 
 def encode_data(data: object, warnings: Sequence[str] = ()) -> bytes:

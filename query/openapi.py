@@ -20,6 +20,7 @@ from common.openapi import (
 )
 from query.http_about import NOTHING
 from query.remote_read import PATHS as READ_PATHS
+from query.responses import ARROW
 
 _TIME: Json = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
 _DURATION: Json = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": "^([0-9]+(y|w|d|h|m|s|ms))+$"}]}
@@ -137,6 +138,7 @@ def paths() -> Json:
     """The paths of `query.http`."""
     described = {path: _methods(path, row) for path, row in _ROWS.items()}
     described["/federate"] = {"get": _federate()}
+    described["/api/v1/export"] = _export()
     return described | {path: {"post": _remote_read()} for path in READ_PATHS}
 
 
@@ -150,6 +152,34 @@ def _methods(path: str, row: _Row) -> Json:
     if row.post:
         methods["post"] = operation(row.summary, responses, body=form(row.parameters))
     return methods
+
+
+def admin_paths() -> Json:
+    """The paths of `query.http_admin`."""
+    where = "/api/v1/admin/tsdb"
+    return {
+        f"{where}/delete_series": _for_admins("Delete series", (_SELECTORS._replace(required=True), _START, _END)),
+        f"{where}/clean_tombstones": _for_admins(
+            "Nothing to do: deletions are carried out without being asked", ()
+        ),
+    }
+
+
+def _for_admins(summary: str, parameters: tuple[Parameter, ...]) -> Json:
+    responses = {"204": answer("done"), **failures(_WRONG | _BUSY)}
+    return {method: operation(summary, responses, parameters) for method in ("post", "put")}
+
+
+def _export() -> Json:
+    rows = answer("samples as they are stored", ARROW, {"type": "string", "format": "binary"})
+    at_most = Parameter("max_samples", {"type": "integer", "minimum": 0}, "422 if there are more")
+    parameters = (_SELECTORS._replace(required=True), _START, _END, at_most, _CONSISTENCY)
+    responses = {"200": rows, **failures(_WRONG | _TOO_MUCH | _BUSY)}
+    summary = "Samples of one selector, bit for bit"
+    return {
+        "get": operation(summary, responses, parameters),
+        "post": operation(summary, responses, body=form(parameters)),
+    }
 
 
 def _federate() -> Json:

@@ -139,7 +139,7 @@ def answer(store: SeriesStore, request: ReadRequest, budget: Budget, max_bytes: 
     for selection in found:
         budget.check()
         series = []
-        for one in _series(selection):
+        for one in time_series(selection):
             series.append(one)
             size += len(one)
             if size > max_bytes:
@@ -149,8 +149,8 @@ def answer(store: SeriesStore, request: ReadRequest, budget: Budget, max_bytes: 
     return Response(body, headers={"Content-Encoding": "snappy"}, media_type="application/x-protobuf")
 
 
-def _series(selection: Selection) -> Iterator[bytes]:
-    """TimeSeries messages in the order of their labels, each as field 1."""
+def time_series(selection: Selection) -> Iterator[bytes]:
+    """TimeSeries messages in the order of their labels, each as field 1: of a QueryResult, or a WriteRequest."""
     offsets, times = selection.offsets, np.require(selection.timestamps, requirements=("C", "W"))
     bits = np.require(selection.values, requirements=("C", "W")).view(np.uint64)
     left_out = np.zeros(len(times), dtype=np.bool_)

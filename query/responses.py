@@ -7,9 +7,10 @@ encoded once without being kept, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -17,8 +18,14 @@ from fastapi.responses import StreamingResponse
 from common.errors import CallerError
 from query.compression import compressed
 
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
 WHOLE_BYTES = 4 << 20
 """An answer up to about this size is sent in one piece."""
+
+
+_VARY = {"Vary": "Accept"}
+"""Whoever asks for an answer may have it in more than one form."""
 
 
 class TooLargeResponse(CallerError):
@@ -37,7 +44,7 @@ class Answer:
 
     chunks: Callable[[], Iterator[bytes]]
     upper_bound: Callable[[], int]
-    media_type: str = "application/json"
+    media_type: str = JSON
 
 
 def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], None]) -> Response:
@@ -56,7 +63,7 @@ def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], N
         if size > min(WHOLE_BYTES, max_bytes):
             break
     else:
-        return Response(b"".join(begin), media_type=answer.media_type)
+        return Response(b"".join(begin), headers=_VARY, media_type=answer.media_type)
     if size > max_bytes:
         raise TooLargeResponse(max_bytes)
     if answer.upper_bound() > max_bytes:
@@ -71,11 +78,13 @@ def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], N
     every = chain([b"".join(begin)], chunks) if begin else chunks
     if encoding:
         return StreamingResponse(
-            compressed(every, encoding), headers=encoding_headers(encoding), media_type=answer.media_type
+            compressed(every, encoding), headers=encoding_headers(encoding, _VARY), media_type=answer.media_type
         )
-    return StreamingResponse(every, media_type=answer.media_type)
+    return StreamingResponse(every, headers=_VARY, media_type=answer.media_type)
 
 
-def encoding_headers(encoding: str) -> dict[str, str]:
-    """Headers of an answer that is compressed."""
-    return {"Content-Encoding": encoding, "Vary": "Accept-Encoding"}
+def encoding_headers(encoding: str, headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Headers of an answer that is compressed, from those that it has otherwise."""
+    kept = {name.lower(): text for name, text in headers.items()}
+    vary = [kept["vary"]] if "vary" in kept else []
+    return {**kept, "content-encoding": encoding, "vary": ", ".join([*vary, "Accept-Encoding"])}

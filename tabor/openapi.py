@@ -13,13 +13,14 @@ from tabor.version import VERSION
 _PATHS = {
     "ingest": ingest.openapi.paths,
     "query": query.openapi.paths,
+    "admin": query.openapi.admin_paths,
     "reads": storage_node.openapi.read_paths,
     "status": storage_node.openapi.paths,
 }
 
 
 def document(services: Iterable[str]) -> Json:
-    """All paths of these services: ingest, query, reads of a storage node, status of its partitions."""
+    """All paths of these services: ingest, query, admin, reads of a storage node, status of its partitions."""
     paths = _every_service()
     for service in services:
         paths |= _PATHS[service]()

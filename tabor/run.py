@@ -88,7 +88,7 @@ async def _serve(
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "status")
+    app = build_app(state.readiness, "ingest", "query", "admin", "status")
     ingest_routes = import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)
     for routes in (query_router(queries, VERSION), node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])

@@ -92,7 +92,7 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
 
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
-    app = build_app(probe.readiness, "ingest")
+    app = build_app(probe.readiness, "ingest", "admin")
     for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)):
         app.include_router(routes)
     ingestor.start()

@@ -61,6 +61,21 @@ class _Size(click.ParamType[Any]):
         return size_bytes
 
 
+class _Time(click.ParamType[Any]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        # Imported here, since it brings the parser of PromQL along.
+        from query.params import parse_time_ms
+
+        time_ms = parse_time_ms(str(value).strip())
+        if time_ms is None:
+            self.fail(f"{value!r} is not a time; write for example 2026-11-24T00:00:00Z or 1790000000", param, ctx)
+        return time_ms
+
+
 class _Address(click.ParamType[Any]):
     name = "host:port"
 
@@ -76,6 +91,7 @@ class _Address(click.ParamType[Any]):
 DURATION_MS = _Duration()
 SIZE_BYTES = _Size()
 ADDRESS = _Address()
+TIME_MS = _Time()
 
 
 def format_duration(duration_ms: int) -> str:

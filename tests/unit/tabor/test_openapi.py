@@ -11,8 +11,9 @@ import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from ingest import http, import_http
+from ingest import http, import_http, otlp_http
 from query.http import router as query_router
+from query.http_admin import router as admin_router
 from storage_node.http import router as node_router
 from storage_node.reads_http import NodeReads
 from tabor.openapi import document
@@ -22,6 +23,13 @@ NOTHING: Any = SimpleNamespace()
 
 def reads() -> NodeReads:
     return NodeReads("node", NOTHING, NOTHING, NOTHING)
+
+
+def ingest_routes() -> APIRouter:
+    routes = APIRouter()
+    for some in (import_http.router(NOTHING), otlp_http.router(NOTHING)):
+        routes.routes.extend(some.routes)
+    return routes
 
 
 def described(service: str) -> set[tuple[str, str]]:
@@ -41,7 +49,8 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("query", query_router(NOTHING, "1")),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
-        ("ingest", import_http.router(NOTHING)),
+        ("ingest", ingest_routes()),
+        ("admin", admin_router(NOTHING)),
     ],
 )
 def test_every_route_is_described(service: str, routes: APIRouter) -> None:

@@ -1,0 +1,113 @@
+"""A running Tabor as `tabor export` and `tabor import` see it: over HTTP, with patience."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import cramjam
+import httpx
+
+from common.errors import CallerError, TaborError
+
+PATIENCE_S = 300.0
+"""How long one request is tried again while the server is busy, restarting or out of reach."""
+_LONGEST_WAIT_S = 30.0
+_TIMEOUT_S = 300.0
+_WRITE_HEADERS = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+
+
+class Unreachable(TaborError):
+    """The server did not answer, or only that it cannot for now."""
+
+
+class Refused(CallerError):
+    """The server refused a request; sending it again cannot help."""
+
+
+class TooMuch(Refused):
+    """The request asks for, or brings, more than the server's limits allow."""
+
+
+class Server:
+    """Requests to one server, one after another on one connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        try:
+            self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT_S)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Refused(f"--url {url} is not a URL: {error}") from None
+        self._answered = False
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def data(self, path: str, parameters: Mapping[str, str]) -> Any:
+        """The data of an answer of Prometheus' API. Raises Refused, TooMuch, Unreachable."""
+        return self._checked("GET", path, params=parameters).json()["data"]
+
+    def arrow(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        """An Arrow stream. Raises as `data`."""
+        return self._checked("GET", path, params=parameters).content
+
+    def write(self, message: bytes) -> str | None:
+        """Send a `prometheus.WriteRequest`; what of it was refused, and why, or None.
+
+        Raises:
+            TooMuch: it is larger than the server takes; nothing of it is stored. Unreachable.
+        """
+        body = bytes(cramjam.snappy.compress_raw(message))
+        response = self._ask("POST", "/api/v1/write", content=body, headers=_WRITE_HEADERS)
+        if response.status_code == 413:
+            raise TooMuch(response.text.strip())
+        return None if response.is_success else response.text.strip()
+
+    def _checked(self, method: str, path: str, **request: Any) -> httpx.Response:
+        response = self._ask(method, path, **request)
+        if response.is_success:
+            return response
+        reason = _reason(response)
+        raise (TooMuch if response.status_code == 422 else Refused)(f"{self.url}: {reason}")
+
+    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                response = self._client.request(method, path, **request)
+                self._answered = True
+                if response.status_code not in (429, 503):
+                    return response
+                problem, wait_s = _reason(response), _retry_after_s(response)
+            except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+                problem, wait_s = f"cannot be reached: {error}", 1.0
+                if not self._answered:
+                    raise Unreachable(f"{self.url} {problem}; does Tabor run there? (--url)") from None
+            if time.monotonic() + wait_s > deadline:
+                raise Unreachable(f"{self.url} {problem}; tried for {PATIENCE_S:.0f} s")
+            time.sleep(wait_s)
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"answered {response.status_code}: {response.text.strip()[:500]}"
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    try:
+        return min(max(float(response.headers.get("retry-after", "1")), 0.1), _LONGEST_WAIT_S)
+    except ValueError:
+        return 1.0
