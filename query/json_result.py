@@ -172,12 +172,11 @@ def _points(
     offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
 ) -> tuple[bytes, NDArray[np.int64]]:
     first, last = int(offsets[0]), int(offsets[-1])
-    part = np.ascontiguousarray(values[first:last])
-    tokens = np.frombuffer(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8).copy()
+    part = np.require(values[first:last], requirements=("C", "W"))
     out = np.empty(part.size * POINT_BYTES, dtype=np.uint8)
     ends = np.empty(offsets.size - 1, dtype=np.int64)
-    times = np.ascontiguousarray(timestamps[first:last])
-    length = write_points(offsets - first, times, part, tokens, np.empty(64, dtype=np.uint8), out, ends)
+    times = np.require(timestamps[first:last], requirements=("C", "W"))
+    length = write_points(offsets - first, times, part, part.view(np.uint64), out, ends)
     return out[:length].tobytes(), ends
 
 
