@@ -6,12 +6,12 @@ import http.client
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.requests import Request
 
-_HEADERS = {
+REMOTE_WRITE = {
     "Content-Type": "application/x-protobuf",
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
@@ -28,7 +28,14 @@ class Sent:
     refused: str | None = None
 
 
-def send(port: int, path: str, requests: Iterable[Request], *, connections: int = 4) -> Sent:
+def send(
+    port: int,
+    path: str,
+    requests: Iterable[Request],
+    *,
+    connections: int = 4,
+    headers: Mapping[str, str] = REMOTE_WRITE,
+) -> Sent:
     """Send all requests; each connection takes the next one when its last was acknowledged."""
     work: queue.Queue[Request | None] = queue.Queue(connections * 4)
     sent = Sent()
@@ -37,7 +44,7 @@ def send(port: int, path: str, requests: Iterable[Request], *, connections: int 
     def run() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         while (request := work.get()) is not None:
-            connection.request("POST", path, request.body, _HEADERS)
+            connection.request("POST", path, request.body, headers)
             response = connection.getresponse()
             text = response.read()
             with lock:

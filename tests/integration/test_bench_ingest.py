@@ -1,9 +1,10 @@
-"""The bench of the write path, in small."""
+"""The benches of the write path, in small."""
 
 from __future__ import annotations
 
 import pytest
 
+from bench import bench_otlp
 from bench.bench_ingest import main
 
 
@@ -15,3 +16,13 @@ def test_the_bench_runs_in_small_and_sends_what_it_should(
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in printed[:2]] == [["load", "server"], ["small", "tabor"]]
     assert printed[2] == "checksum eba984b2b0746231"
+
+
+def test_the_bench_of_otlp_runs_in_small_and_sends_what_it_should(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench_otlp", "--small"])
+    bench_otlp.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[:3]] == ["protocol", "otlp", "remote"]
+    assert printed[3] == "checksum 51d8b9e5fa6e3e89"
