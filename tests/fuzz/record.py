@@ -50,9 +50,9 @@ def compare(batch: RecordBatch, data: bytes) -> None:
     """The batch of a record that is not compressed is what the slow reader reads."""
     n_declared, n_samples, n_labels, _, _, n_attached = _COUNTS.unpack_from(data, _COUNTS_AT)
     flags = data[_FLAGS_AT]
-    end = len(data) - n_attached if flags & _ATTACHED else len(data)
-    payload = data[HEADER_BYTES:end]
-    want = read_payload(payload, n_declared, n_samples, n_labels, batch.created_ms, bool(flags & _DOUBLE_DELTA))
+    n_attached = n_attached if flags & _ATTACHED else 0
+    double_delta, payload = bool(flags & _DOUBLE_DELTA), data[HEADER_BYTES:]
+    want = read_payload(payload, n_declared, n_samples, n_labels, batch.created_ms, double_delta, n_attached)
     labels = batch.label_bytes.tobytes()
     offsets = batch.label_offsets.tolist()
     assert want.declarations == [

@@ -31,11 +31,13 @@ from common.store import (
     MatchOp,
     NotCaughtUp,
     Selection,
+    SeriesStore,
     TooManySamples,
     TooManySeries,
 )
 from common.wire.frames import MEDIA_TYPE, Kind, frame
 from query.config import QueryConfig
+from query.engine.budget import Budget
 from query.remote import RemoteStore
 from query.service import QueryService
 from storage_node.reads_http import NodeReads
@@ -445,13 +447,17 @@ def test_a_strong_read_does_not_fall_back_to_a_node_that_is_behind() -> None:
 def test_what_a_strong_query_needed_is_not_asked_of_the_eventual_one_after_it() -> None:
     cluster = Cluster(lambda: [12, 12])
     queries = QueryService(cluster.store, QueryConfig(max_concurrency=1))
+
+    def names(store: SeriesStore, _: Budget) -> list[str]:
+        return store.label_names([], *EVERYTHING)
+
     try:
         with serving(Node("behind")) as first:
             with serving(Node("ahead", applied=[12, 12])) as second:
                 cluster.announce("ahead", second)
-                assert queries.label_names([], *EVERYTHING, "strong").result(30) == ["__name__"]
+                assert queries.run(names, "strong").result(30) == ["__name__"]
             cluster.announce("behind", first)
-            assert queries.label_names([], *EVERYTHING, "eventual").result(30) == ["__name__"]
+            assert queries.run(names, "eventual").result(30) == ["__name__"]
     finally:
         queries.close()
         cluster.close()

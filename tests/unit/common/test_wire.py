@@ -255,7 +255,7 @@ def test_a_request_survives_the_wire() -> None:
     matchers = (Matcher(MatchOp.EQUAL, "ü", "☃"), Matcher(MatchOp.NOT_REGEX, "b", "x.*"))
     for request in (
         ReadRequest("one"),
-        ReadRequest("one", (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, "job"),
+        ReadRequest("one", (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, 7, "job"),
     ):
         assert parse_request(encode_request(request)) == request
 
