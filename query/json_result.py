@@ -18,6 +18,7 @@ from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vec
 
 CHUNK_POINTS = 1 << 15
 CHUNK_SERIES = 1 << 12
+_ENVELOPE_BYTES = 1000
 # Besides its labels and points; and texts of at most 48 bytes for each number of a histogram.
 _SERIES_BYTES = 80
 _HISTOGRAM_BYTES = 200
@@ -45,7 +46,7 @@ def upper_bound(result: QueryResult) -> int:
     """Bytes that `encode_result` gives at most, but for warnings."""
     value = result.value
     if not isinstance(value, RangeVector | Vector):
-        return 10_000 if isinstance(value, Scalar) else 6 * len(value.value) + 10_000
+        return _ENVELOPE_BYTES if isinstance(value, Scalar) else _ENVELOPE_BYTES + 6 * len(value.value)
     if isinstance(value, RangeVector):
         n_points = int(value.offsets[-1])
     else:
@@ -56,7 +57,7 @@ def upper_bound(result: QueryResult) -> int:
         # The zero bucket is one more.
         n_buckets = np.diff(value.histograms.rows.bucket_offsets)[index[index >= 0]] + 1
         size += _HISTOGRAM_BYTES * len(n_buckets) + _BUCKET_BYTES * int(n_buckets.sum())
-    return size
+    return size + _ENVELOPE_BYTES
 
 
 def labels_bytes(labels: LabelTable) -> int:

@@ -63,6 +63,6 @@ def compare(batch: RecordBatch, data: bytes) -> None:
     assert want.timestamps == batch.timestamps.tolist()
     assert want.value_bits == batch.values.view(np.uint64).tolist()
     if flags & _ATTACHED:
-        assert batch.attached.encode(batch.created_ms) == data[end:]
+        assert batch.attached.encode(batch.created_ms) == data[len(data) - n_attached :]
     else:
         assert batch.attached is NO_ATTACHMENTS
