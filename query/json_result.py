@@ -51,7 +51,7 @@ def upper_bound(result: QueryResult) -> int:
         n_points = int(value.offsets[-1])
     else:
         n_points = int(np.count_nonzero(value.present))
-    size = 100 + POINT_BYTES * n_points + labels_bytes(value.labels) + _SERIES_BYTES * len(value.labels)
+    size = POINT_BYTES * n_points + labels_bytes(value.labels) + _SERIES_BYTES * len(value.labels)
     if value.histograms is not None:
         index = value.histograms.index
         # The zero bucket is one more.
