@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
-from common.store import MAX_TIME_MS, MIN_TIME_MS, SeriesStore, TooManySamples, TooManySeries
+from common.store import SeriesStore, TooManySamples, TooManySeries
 from query import remote_chunks, remote_read
 from query.clients import unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
@@ -140,7 +140,7 @@ class _Api:
         if not p.all("match[]"):
             raise CallerError("no match[] parameter provided")
         limit = p.limit()
-        sets, times, encoding = p.matcher_sets(), time_range(p), _encoding(request)
+        sets, times, encoding = p.matcher_sets(), p.time_range(), _encoding(request)
         config = self._service.config
 
         def work(store: SeriesStore, budget: Budget) -> Response:
@@ -155,14 +155,14 @@ class _Api:
         return await self._run(work, p, request)
 
     async def label_names(self, p: Parameters, request: Request) -> Response:
-        sets, times, limit = p.matcher_sets(), time_range(p), p.limit()
+        sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
         return await self._run(lambda store, _: _limited(store.label_names(sets, *times), limit), p, request)
 
     async def label_values(self, p: Parameters, request: Request) -> Response:
         name = unescape_label_name(request.path_params["name"])
         if not name:
             raise CallerError('invalid label name: ""')
-        sets, times, limit = p.matcher_sets(), time_range(p), p.limit()
+        sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
         return await self._run(
             lambda store, _: _limited(store.label_values(name, sets, *times), limit), p, request
         )
@@ -325,14 +325,6 @@ def _error(status: int, kind: str, message: str) -> Response:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def time_range(p: Parameters) -> tuple[int, int]:
-    """Parameters start and end, ms, closed; all of time without them."""
-    start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
-    if end_ms < start_ms:
-        raise BadParameter("end", "end timestamp must not be before start time")
-    return start_ms, end_ms
 
 
 def _timeout_s(p: Parameters) -> float | None:

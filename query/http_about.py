@@ -23,7 +23,7 @@ from query.engine.budget import Budget
 from query.export import MAX_EXPORTED, exported
 from query.federation import federated
 from query.json_result import encode_data, sample_text
-from query.params import BadParameter, Parameters
+from query.params import Parameters
 from query.promql.json_tree import json_tree
 from query.promql.parser import parse
 from query.promql.printer import format_expr
@@ -63,9 +63,7 @@ class About:
         return data({family: _limited(found[family], per_metric) for family in families})
 
     async def exemplars(self, p: Parameters, request: Request) -> Response:
-        start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
-        if end_ms < start_ms:
-            raise BadParameter("end", "end timestamp must not be before start time")
+        start_ms, end_ms = p.time_range()
         sets = [selector.matchers for selector in selectors(parse(p.get("query")))]
         if not sets:
             return data([])
@@ -93,9 +91,7 @@ class About:
         sets = p.matcher_sets()
         if len(sets) != 1:
             raise CallerError("one match[] parameter is expected")
-        start_ms, end_ms = p.time_ms("start", MIN_TIME_MS), p.time_ms("end", MAX_TIME_MS)
-        if end_ms < start_ms:
-            raise BadParameter("end", "end timestamp must not be before start time")
+        start_ms, end_ms = p.time_range()
         config = self._service.config
         max_samples = min(p.limit(name="max_samples") or MAX_EXPORTED, config.max_samples)
         encoding = negotiated(request.headers.get("accept-encoding", ""))

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from common.errors import CallerError
 from common.tombstones import Tombstone
-from query.http import answered, time_range
+from query.http import answered
 from query.params import Parameters
 
 Delete = Callable[[Sequence[Tombstone]], Future[Any]]
@@ -28,7 +28,7 @@ def router(delete: Delete) -> APIRouter:
         matcher_sets = p.matcher_sets()
         if not matcher_sets:
             raise CallerError("no match[] parameter provided")
-        low, high = time_range(p)
+        low, high = p.time_range()
         await asyncio.wrap_future(delete([Tombstone(matchers, low, high) for matchers in matcher_sets]))
         return Response(status_code=204)
 

@@ -73,6 +73,13 @@ class Parameters:
             raise BadParameter(name, f'cannot parse "{text}" to a valid timestamp')
         return time_ms
 
+    def time_range(self) -> tuple[int, int]:
+        """Parameters start and end, ms, closed; all of time without them."""
+        start_ms, end_ms = self.time_ms("start", MIN_TIME_MS), self.time_ms("end", MAX_TIME_MS)
+        if end_ms < start_ms:
+            raise BadParameter("end", "end timestamp must not be before start time")
+        return start_ms, end_ms
+
     def duration_ms(self, name: str, default: int | None = None) -> int:
         text = self.get(name)
         if not text:
