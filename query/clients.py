@@ -6,11 +6,26 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Request
 
+from common.store import SeriesStore
+from query.engine.budget import Budget
+
+if TYPE_CHECKING:
+    from query.params import Parameters
+    from query.service import QueryService
+
 T = TypeVar("T")
+
+
+async def run(
+    service: QueryService, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request
+) -> T:
+    """What `work` makes of the store, as consistent as the request asks for, unless its client goes away."""
+    consistency = service.consistency_of(p, request)
+    return await unless_gone(request, lambda cancelled: service.run(work, consistency, cancelled))
 
 
 async def unless_gone(request: Request, start: Callable[[threading.Event], Future[T]]) -> T:

@@ -18,7 +18,7 @@ from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import SeriesStore, TooManySamples, TooManySeries
 from query import remote_chunks, remote_read
-from query.clients import unless_gone
+from query.clients import run, unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
 from query.engine.budget import Budget, QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
@@ -152,26 +152,28 @@ class _Api:
             )
             return respond(answer, config.max_response_bytes, encoding, budget.check)
 
-        return await self._run(work, p, request)
+        return await run(self._service, work, p, request)
 
     async def label_names(self, p: Parameters, request: Request) -> Response:
         sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
-        return await self._run(lambda store, _: _limited(store.label_names(sets, *times), limit), p, request)
+        return await run(
+            self._service, lambda store, _: _limited(store.label_names(sets, *times), limit), p, request
+        )
 
     async def label_values(self, p: Parameters, request: Request) -> Response:
         name = unescape_label_name(request.path_params["name"])
         if not name:
             raise CallerError('invalid label name: ""')
         sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
-        return await self._run(
-            lambda store, _: _limited(store.label_values(name, sets, *times), limit), p, request
+        return await run(
+            self._service, lambda store, _: _limited(store.label_values(name, sets, *times), limit), p, request
         )
 
     async def read(self, p: Parameters, body: bytes, request: Request) -> Response:
         asked = remote_read.parse_request(body)
         max_bytes = self._service.config.max_response_bytes
-        return await self._run(
-            lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
+        return await run(
+            self._service, lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
         )
 
     def _result(self, result: QueryResult, budget: Budget, limit: int, form: _Form) -> Response:
@@ -192,12 +194,6 @@ class _Api:
                 lambda: upper_bound(result) + len(encode_data(None, [*warnings, *result.warnings, *result.infos])),
             )
         return respond(answer, self._service.config.max_response_bytes, form.encoding, budget.check)
-
-    async def _run(
-        self, work: Callable[[SeriesStore, Budget], Response], p: Parameters, request: Request
-    ) -> Response:
-        consistency = self._service.consistency_of(p, request)
-        return await unless_gone(request, lambda cancelled: self._service.run(work, consistency, cancelled))
 
 
 async def answered(handler: Handler, request: Request, max_bytes: int) -> Response:
