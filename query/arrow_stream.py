@@ -20,7 +20,7 @@ from common.histograms import EncodedHistograms, Histograms, take
 from common.labels import LabelTable
 from query.engine.engine import QueryResult
 from query.engine.native.ops import buckets
-from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector
+from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector, samples_of
 
 BATCH_ROWS = 1 << 16
 """Rows of one record batch, at most."""
@@ -65,17 +65,9 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
     for name, texts in (("warnings", [*result.warnings, *extra_warnings]), ("infos", result.infos)):
         if texts:
             metadata[name] = orjson.dumps(texts)
-    if isinstance(value, RangeVector):
-        columns = value.timestamps, value.values
-        index = None if value.histograms is None else value.histograms.index
-        return _samples(value.labels, value.offsets, *columns, value.histograms, index, metadata)
-    if isinstance(value, Vector):
-        counts = np.count_nonzero(value.present, axis=1)
-        offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)))
-        times = np.broadcast_to(result.steps, value.present.shape)[value.present]
-        index = None if value.histograms is None else value.histograms.index[value.present]
-        columns = times, value.values[value.present]
-        return _samples(value.labels, offsets, *columns, value.histograms, index, metadata)
+    if isinstance(value, RangeVector | Vector):
+        offsets, times, values, index = samples_of(value, result.steps)
+        return _samples(value.labels, offsets, times, values, value.histograms, index, metadata)
     no_labels = LabelTable.of([{}])
     time = Column(TIMESTAMP, TIME_TYPE, lambda _, __: pa.array(result.steps[:1], type=TIME_TYPE))
     if isinstance(value, Scalar):

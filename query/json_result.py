@@ -14,7 +14,7 @@ from common.kernels.json_result import POINT_BYTES, write_points
 from common.labels import LabelTable
 from query.engine.engine import QueryResult
 from query.engine.native.ops import buckets
-from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector
+from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector, samples_of
 
 CHUNK_POINTS = 1 << 15
 CHUNK_SERIES = 1 << 12
@@ -33,12 +33,10 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
         yield _point(int(result.steps[0]), float(value.values[0]))
     elif isinstance(value, String):
         yield orjson.dumps([int(result.steps[0]) / 1000, value.value])
-    elif isinstance(value, RangeVector):
-        index = None if value.histograms is None else value.histograms.index
-        columns = value.offsets, value.timestamps, value.values
-        yield from _samples(value.labels, *columns, value.histograms, index, single=False)
     else:
-        yield from _vector(value, result.steps, single=result.kind == "vector")
+        offsets, times, values, index = samples_of(value, result.steps)
+        single = result.kind == "vector"
+        yield from _samples(value.labels, offsets, times, values, value.histograms, index, single=single)
     yield b"}" + _annotations([*result.warnings, *extra_warnings], result.infos) + b"}"
 
 
@@ -104,15 +102,6 @@ def _annotations(warnings: Sequence[str], infos: Sequence[str]) -> bytes:
     if infos:
         text += b',"infos":' + orjson.dumps(list(infos))
     return text
-
-
-def _vector(value: Vector, steps: NDArray[np.int64], *, single: bool) -> Iterator[bytes]:
-    counts = np.count_nonzero(value.present, axis=1)
-    offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)))
-    timestamps = np.broadcast_to(steps, value.present.shape)[value.present]
-    index = None if value.histograms is None else value.histograms.index[value.present]
-    columns = offsets, timestamps, value.values[value.present]
-    yield from _samples(value.labels, *columns, value.histograms, index, single=single)
 
 
 def _samples(

@@ -81,6 +81,23 @@ class RangeVector:
 Value: TypeAlias = "Vector | Scalar | String | RangeVector"
 
 
+def samples_of(
+    value: Vector | RangeVector, steps: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int32] | None]:
+    """The samples, series after series: offsets (n_series + 1,), timestamps, values, and the index of histograms.
+
+    steps: int64 (n_steps,), ms, of the columns of a Vector.
+    """
+    histograms = value.histograms
+    if isinstance(value, RangeVector):
+        return value.offsets, value.timestamps, value.values, None if histograms is None else histograms.index
+    counts = np.count_nonzero(value.present, axis=1)
+    offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)))
+    timestamps = np.broadcast_to(steps, value.present.shape)[value.present]
+    index = None if histograms is None else histograms.index[value.present]
+    return offsets, timestamps, value.values[value.present], index
+
+
 class EvalError(Exception):
     """The query cannot be evaluated (errorType 'execution'); the message is Prometheus' own."""
 
