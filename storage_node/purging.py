@@ -40,9 +40,9 @@ def purge(state: PartitionState, lock: Lock) -> bool:
     if plan is None:
         return False
     try:
-        batch, segment = (
-            (Batch(), None) if not plan.segments.old else merge(plan.segments, state.segments, state.disk)
-        )
+        batch, segment = Batch(), None
+        if plan.segments.old:
+            batch, segment = merge(plan.segments, state.segments, state.disk)
         run = None
         if plan.runs:
             run = state.attached.merge(plan.window, plan.runs, batch, plan.segments.deletions)

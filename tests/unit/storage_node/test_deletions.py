@@ -194,3 +194,35 @@ def test_samples_without_a_declaration_yet_match_nothing(log: MemoryLog, tmp_pat
     node = started(log, tmp_path)
     assert selected(node) == {"000": {T0: 1.0, T0 + 1: 2.0}}
     node.close()
+
+
+def test_what_is_written_at_a_deleted_last_time_is_new_also_after_a_restart(
+    log: MemoryLog, tmp_path: Path
+) -> None:
+    write(log, 0, make_batch([(0, labels_of(0))], [(0, T0, 1.0), (0, T0 + 1000, 1.0)]))
+    node = caught_up(started(log, tmp_path))
+    node.views.save(0.0)
+    # No sample of the series comes before the checkpoint that has the deletion.
+    write(log, 0, deletion(FIRST, low=T0 + 1000))
+    caught_up(node).close()
+    node = started(log, tmp_path)
+    write(log, 0, make_batch([], [(0, T0 + 1000, 2.0)]))
+    assert selected(caught_up(node)) == {"000": {T0: 1.0, T0 + 1000: 2.0}}
+    node.close()
+
+
+def test_a_window_that_expires_takes_its_deletions_along(log: MemoryLog, tmp_path: Path) -> None:
+    fill(log, n_series=2)
+    node = caught_up(started(log, tmp_path, retention_ms=24 * HOUR_MS))
+    node.views.checkpoint(node.views.shards[0], 0.0)
+    write(log, 0, deletion(FIRST))
+    caught_up(node)
+    window = T0 // (4 * HOUR_MS)
+    state = node.views.shards[0].state
+    assert window in state.deletions
+    write(log, 0, make_batch([], [(1, T0 + 72 * HOUR_MS, 1.0)], created_ms=T0 + 72 * HOUR_MS))
+    caught_up(node)
+    assert window not in state.deletions
+    node.views.checkpoint(node.views.shards[0], 0.0)
+    assert list(node.views.disk.scan(*keys.of_partition(keys.DELETIONS, 0))) == []
+    node.close()
