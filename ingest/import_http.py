@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
@@ -13,7 +12,7 @@ from common.errors import RetryableError
 from ingest.body import read_body
 from ingest.errors import BadRequest, RequestRefused
 from ingest.ingestor import Ingestor, unix_ms
-from ingest.openmetrics import OPEN_METRICS, Piece, pieces
+from ingest.openmetrics import OPEN_METRICS, pieces
 
 PATH = "/api/v1/import/prometheus"
 
@@ -38,7 +37,7 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
         text = await _text(request, ingestor.config.max_body_bytes)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         found = pieces(text.split("\n"), open_metrics=media_type == OPEN_METRICS, now_ms=unix_ms())
-        while (piece := await asyncio.to_thread(_next, found)) is not None:
+        while (piece := await asyncio.to_thread(next, found, None)) is not None:
             outcome = await asyncio.wrap_future(ingestor.submit_message(piece.message))
             n_stored += outcome.n_samples
             if outcome.refusal is not None:
@@ -54,10 +53,6 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
         return response
     return Response(status_code=204)
-
-
-def _next(found: Iterator[Piece]) -> Piece | None:
-    return next(found, None)
 
 
 def _refused(status: int, reason: str, n_stored: int) -> Response:

@@ -13,10 +13,16 @@ from dataclasses import dataclass
 
 from common.labels import METRIC_NAME
 from ingest.errors import BadRequest
-from ingest.write_request import TYPES, exemplar_field, labels_field, metadata_field, sample_field, series_field
+from ingest.write_request import (
+    PIECE_SAMPLES,
+    TYPES,
+    exemplar_field,
+    labels_field,
+    metadata_field,
+    sample_field,
+    series_field,
+)
 
-PIECE_SAMPLES = 20_000
-"""Samples of one message."""
 OPEN_METRICS = "application/openmetrics-text"
 _MAX_KNOWN = 100_000
 """Series whose text is remembered with its labels."""

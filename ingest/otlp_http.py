@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
@@ -22,7 +21,6 @@ from ingest.body import read_body
 from ingest.errors import RequestRefused, UnsupportedType
 from ingest.ingestor import Ingestor, WriteOutcome
 from ingest.otlp import Translation, parse
-from ingest.otlp_message import Piece
 
 PATH = "/api/v1/otlp/v1/metrics"
 MAX_DECODED = 2
@@ -83,7 +81,7 @@ class _Storing:
         translation = await asyncio.to_thread(self._parse, body)
         pieces = translation.pieces()
         try:
-            while (piece := await asyncio.to_thread(_next, pieces)) is not None:
+            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 await self.finish()
                 self._under_way = (
                     asyncio.wrap_future(self._ingestor.submit_message(piece.message)),
@@ -133,10 +131,6 @@ class _Storing:
             answer.partial_success.rejected_data_points = n_refused
             answer.partial_success.error_message = message
         return Response(answer.SerializeToString(), media_type=_MEDIA_TYPE)
-
-
-def _next(pieces: Iterator[Piece]) -> Piece | None:
-    return next(pieces, None)
 
 
 def _failed(status: int, reason: str) -> Response:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from common.labels import uvarint
 from common.protobuf import delimited
 
+PIECE_SAMPLES = 20_000
+"""Samples of one message, where what is translated is cut into several."""
 TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 """Types of metrics, each at the number that `MetricMetadata` has for it."""
 

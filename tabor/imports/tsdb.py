@@ -21,13 +21,13 @@ import numpy as np
 from common.errors import CallerError
 from common.labels import LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, STALE_NAN_BITS, Selection
+from ingest.write_request import PIECE_SAMPLES
 from query.promql.quoting import unquote
 from tabor.imports.command import told
 from tabor.imports.sending import Sender
 from tabor.progress import Bar, say
 from tabor.remote import Server
 
-PIECE_SAMPLES = 20_000
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)*")="((?:[^"\\]|\\.)*)"(?:, ?|\})')
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from ingest.config import IngestConfig
 from ingest.import_http import PATH, router
 from ingest.ingestor import Ingestor
-from ingest.openmetrics import PIECE_SAMPLES
+from ingest.write_request import PIECE_SAMPLES
 from tests.memory_log import MemoryLog
 from tests.unit.ingest.logs import batches_of, key_of, own_metrics, samples_of
 

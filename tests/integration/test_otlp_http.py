@@ -16,7 +16,7 @@ from common.protobuf import fields
 from ingest.config import IngestConfig
 from ingest.ingestor import Ingestor
 from ingest.otlp_http import PATH, router
-from ingest.otlp_message import PIECE_SAMPLES
+from ingest.write_request import PIECE_SAMPLES
 from tests.memory_log import MemoryLog
 from tests.unit.ingest.logs import key_of, own_metrics, samples_of
 from tests.unit.ingest.otlp import (

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from common.protobuf import fields, signed
 from ingest.errors import BadRequest
-from ingest.openmetrics import PIECE_SAMPLES, pieces
+from ingest.openmetrics import pieces
+from ingest.write_request import PIECE_SAMPLES
 
 NOW_MS = 1_790_000_000_000
 

@@ -14,7 +14,7 @@ from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge
 from ingest.ingestor import Ingestor
 from ingest.otlp import MAX_BUCKETS, MAX_INFO_SAMPLES, Translation, parse
-from ingest.otlp_message import PIECE_SAMPLES
+from ingest.write_request import PIECE_SAMPLES
 from tests.memory_log import MemoryLog
 from tests.oracles.histogram import NativeHistogram
 from tests.unit.ingest.logs import bits, key_of, own_metrics
