@@ -66,7 +66,7 @@ def ensure() -> None:
 def _compile_missing() -> None:
     if compiled():
         return
-    say("compiling the kernels for this machine, once; takes up to a minute")
+    say("compiling the kernels for this machine, once; takes a minute or two")
     with Bar("compiling kernels") as bar:
         seconds = compile_all(bar.update)
     say(f"compiled in {seconds:.0f} s, kept in {jit.cache_folder()}")
