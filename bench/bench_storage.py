@@ -140,13 +140,13 @@ def bench_replay(n_series: int, n_scrapes: int, n_partitions: int, record_sample
             views.checkpoint_due(0.0)
         views.save(0.0)
         elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
-        n = sum(shard.samples for shard in views.shards)
+        n = sum(shard.samples for shard in views.shards.values())
         log_bytes = sum(len(record.value) for record in records)
         disk_bytes = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         print(
             f"replay, records of {record_samples}: {n / elapsed / 1e6:.2f} M samples/s, "
             f"{n / cpu / 1e6:.2f} M per CPU second, log {log_bytes / n:.2f} B/sample, disk {disk_bytes / n:.2f} "
-            f"[{sum(shard.state.n_samples for shard in views.shards)}]"
+            f"[{sum(shard.state.n_samples for shard in views.shards.values())}]"
         )
         views.close()
 
@@ -162,22 +162,23 @@ def bench_merge(n_series: int, n_scrapes: int, n_partitions: int) -> None:
             views.apply(records[first : first + 64], 0.0)
             views.checkpoint_due(0.0)
             started = time.thread_time()
-            for shard in views.shards:
+            for shard in views.shards.values():
                 while plan := plan_merge(shard.state):
                     batch, merged = merge(plan, views.segments, views.disk)
                     assert commit_merge(shard.state, plan.window, plan.old, merged, batch)
                     merged_samples += merged.n_samples
             cpu += time.thread_time() - started
         views.save(0.0)
-        n = sum(shard.samples for shard in views.shards)
-        segment_bytes = sum(shard.state.size_bytes for shard in views.shards)
+        n = sum(shard.samples for shard in views.shards.values())
+        segment_bytes = sum(shard.state.size_bytes for shard in views.shards.values())
         disk_bytes = sum(
             path.stat().st_size for path in Path(folder).rglob("*") if path.suffix in (".blob", ".sst")
         )
         print(
             f"merge: {merged_samples / n:.2f} times a sample, {cpu / max(merged_samples, 1) * 1e9:.0f} ns each; "
             f"B/sample: segments {segment_bytes / n:.2f}, files {disk_bytes / n:.2f}, "
-            f"written {(_written_bytes() - written) / n:.2f} [{sum(s.state.n_samples for s in views.shards)}]"
+            f"written {(_written_bytes() - written) / n:.2f} "
+            f"[{sum(s.state.n_samples for s in views.shards.values())}]"
         )
         views.close()
 
@@ -237,11 +238,11 @@ def bench_memory(n_series: int, n_scrapes: int, n_partitions: int) -> None:
                 offsets[partition] += 1
             views.checkpoint_due(0.0)
         del batch
-        n = sum(len(shard.state.series) for shard in views.shards)
-        head = sum(shard.state.n_head for shard in views.shards)
+        n = sum(len(shard.state.series) for shard in views.shards.values())
+        head = sum(shard.state.n_head for shard in views.shards.values())
         per_series = (_rss_bytes() - before) / n
         print(f"memory: {per_series:.0f} B RSS per active series, {n} series, {head} samples in heads")
-        print(f"  index arrays {sum(s.state.index.nbytes for s in views.shards) / n:.0f} B per series")
+        print(f"  index arrays {sum(s.state.index.nbytes for s in views.shards.values()) / n:.0f} B per series")
         print(f"  peak RSS {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
         views.close()
 

@@ -1,9 +1,9 @@
 """Membership: storage nodes announce themselves in the control topic, and everybody follows it.
 
-node:   Announcer ── heartbeat every 2 s, leave at the end ──► control topic
-all:    control topic ──► Membership (a thread) ──► Members ──► nodes(), in any thread
+node:   Announcer ── layout, seat, heartbeat every 2 s, stop at the end ──► control topic
+all:    control topic ──► Membership (a thread) ──► Members ──► cluster(), in any thread
 
-Minimal form: every storage node holds all partitions (`docs/decisions/0040-membership-in-the-log.md`).
+`docs/decisions/0040-membership-in-the-log.md`, `docs/decisions/0042-cluster.md`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,31 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 
 from common.control.base import ControlRecord, ControlTopic
-from common.control.events import Event, EventKind, encode_event, parse_event
+from common.control.events import (
+    Event,
+    EventKind,
+    Layout,
+    Presence,
+    Record,
+    Seat,
+    encode_record,
+    key_of,
+    parse_record,
+)
 from common.control.members import LIVE_S, Member, Members
 from common.errors import CorruptError, LogUnavailable, StartupError
 
+T = TypeVar("T")
+
 HEARTBEAT_S = 2.0
+DEFAULT_REPLICAS = 3
+"""Nodes that each partition is on, unless the cluster says otherwise."""
 LOG_FORMAT = 1
 """Version of the log's records that this code reads and writes (`common.record`)."""
 
@@ -33,6 +48,15 @@ _LOOK_S = 0.1
 _LEAVE_S = 2.0
 
 _log = structlog.get_logger("membership")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The control topic's state. seats: by ordinal, ascending. members: by name, ascending."""
+
+    layout: Layout | None
+    seats: dict[int, Seat]
+    members: dict[str, Member]
 
 
 class Membership:
@@ -78,26 +102,41 @@ class Membership:
             return self._changed.wait_for(lambda: self._position >= offset, timeout_s)
 
     def nodes(self) -> list[Member]:
-        """All nodes that have not left, by name, however long ago they were heard."""
+        """All nodes that have not stopped, by name, however long ago they were heard."""
+        return [member for member in self.cluster().members.values() if not member.stopped]
+
+    def cluster(self) -> Cluster:
+        """All that the topic says so far."""
         with self._changed:
-            return sorted(self._members.by_name.values(), key=lambda member: member.name)
+            found = self._members
+            return Cluster(found.layout, dict(sorted(found.seats.items())), dict(sorted(found.by_name.items())))
 
     def find(self, name: str) -> Member | None:
         with self._changed:
             return self._members.by_name.get(name)
 
-    def check(self, newcomer: Event) -> None:
-        """Raises StartupError if a node may not join; see `Members.check`."""
+    def check_name(self, newcomer: Event) -> None:
+        """Raises StartupError if a node may not have its name; see `Members.check_name`."""
         with self._changed:
-            self._members.check(newcomer, self.topic.name, self._clock())
+            self._members.check_name(newcomer, self._clock())
+
+    def read(self, ask: Callable[[Members], T]) -> T:
+        """What `ask` makes of the members as they are now."""
+        with self._changed:
+            return ask(self._members)
 
     def age_s(self, member: Member) -> float:
         """Seconds since a node was last heard of."""
         return max(0.0, self._clock() - member.heard_s)
 
-    def has_ready_node(self) -> bool:
-        """Whether there is a node that is ready and was heard of in the last LIVE_S seconds."""
-        return any(member.ready and self.age_s(member) < LIVE_S for member in self.nodes())
+    def is_live(self, member: Member) -> bool:
+        """Whether a node has not stopped and was heard of in the last LIVE_S seconds."""
+        return not member.stopped and self.age_s(member) < LIVE_S
+
+    def uncovered(self, n_partitions: int) -> list[int]:
+        """Partitions that no live node has whole."""
+        live = [member for member in self.nodes() if member.ready and self.is_live(member)]
+        return [p for p in range(n_partitions) if not any(member.has(p) for member in live)]
 
     def _follow(self) -> None:
         backlog_end: int | None = None
@@ -133,26 +172,36 @@ class Membership:
             # puts it right.
             heard_s -= max(0, self._wall_ms() - record.time_ms) / 1000
         try:
-            event = parse_event(record.value, record.offset)
+            parsed = parse_record(record.key, record.value, record.offset)
         except CorruptError as error:
-            _log.error("control_event_quarantined", offset=record.offset, reason=str(error))
+            _log.error("control_record_quarantined", offset=record.offset, reason=str(error))
             return
-        reason = None if event is None else self._members.apply(event, record.time_ms, heard_s)
-        if event is not None and reason is not None and not in_backlog:
-            _log.warning("control_event_passed_over", offset=record.offset, node=event.node, reason=reason)
+        reason = None if parsed is None else self._members.apply(parsed, record.time_ms, heard_s)
+        if reason is not None and not in_backlog:
+            _log.warning("control_record_passed_over", offset=record.offset, key=record.key, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What changes in a node's heartbeats; see `Event`."""
+
+    applied: dict[int, int]
+    lagging: frozenset[int]
+    ready: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a node says of itself all its life; see `Event`.
+    """What a node says of itself all its life; see `Event` and `Layout`.
 
-    state: asked for each heartbeat; gives the next offset of each partition and whether the node is ready.
+    replicas: None takes what the cluster has, else DEFAULT_REPLICAS. state: asked for each heartbeat.
     """
 
     node: str
     address: str
     partitions: int
-    state: Callable[[], tuple[list[int], bool]]
+    state: Callable[[], NodeState]
+    replicas: int | None = None
     format: int = LOG_FORMAT
 
 
@@ -178,68 +227,105 @@ class Announcer:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self, timeout_s: float = 20.0) -> None:
-        """Join the cluster, and keep saying so.
+        """Join the cluster, take a seat in it, and keep saying so.
 
         Raises:
             StartupError: the control topic does not answer, has another configuration, or the name is taken.
         """
         if not self._membership.wait_read(timeout_s):
-            raise StartupError(f"{self._topic.name} could not be read within {timeout_s:g} s; is Kafka well?")
+            raise self._silent(timeout_s)
+        self._agree(timeout_s)
         event = self._event(EventKind.HEARTBEAT)
-        self._membership.check(event)
-        try:
-            offset = self._send(event).result(timeout_s)
-        except (LogUnavailable, FutureTimeout) as error:
-            raise StartupError(f"{self._topic.name} takes no records: {error or 'no answer'}") from None
-        if not self._membership.wait_position(offset + 1, timeout_s):
-            raise StartupError(f"{self._topic.name} could not be read within {timeout_s:g} s; is Kafka well?")
+        self._membership.check_name(event)
+        self._put(event, timeout_s)
         # Somebody may have joined between the look and the leap; the order of the topic says who was first.
         try:
-            self._membership.check(event)
+            self._membership.check_name(event)
         except StartupError:
             if self._membership.find(event.node) is None:
-                self._topic.send(event.node, None)
+                self._topic.send(key_of(event), None)
             raise
+        while (claim := self._claim()) is not None:
+            # Of two that claim an ordinal at once the second has it, and the first takes another.
+            self._put(claim, timeout_s)
         self._joined = True
         self._thread.start()
 
     def leave(self) -> None:
-        """Stop the heartbeats and say goodbye, so that nobody waits for this node. A second call does nothing."""
+        """Stop the heartbeats and say goodbye, so that nobody waits for this node. A second call does nothing.
+
+        Its seat stays its own: a node that is restarted comes back to its partitions.
+        """
         self._stop.set()
         if not self._joined:
             return
         self._joined = False
         self._thread.join()
         try:
-            self._send(self._event(EventKind.LEAVE)).result(_LEAVE_S)
+            self._send(self._event(EventKind.STOP)).result(_LEAVE_S)
         except (LogUnavailable, FutureTimeout) as error:
             _log.warning("leave_not_announced", reason=str(error) or "no answer")
 
+    def _agree(self, timeout_s: float) -> None:
+        """See that the cluster has this node's layout; the first node says what it is."""
+        says = self._says
+        for _ in range(2):
+            found = self._membership.cluster().layout
+            replicas = says.replicas or (DEFAULT_REPLICAS if found is None else found.replicas)
+            layout = Layout(says.partitions, says.format, replicas)
+            if found is None:
+                self._put(layout, timeout_s)
+        self._membership.read(lambda members: members.check_layout(layout, self._topic.name))
+
+    def _claim(self) -> Seat | None:
+        """The seat that this node should write down, if it has none or was taken for lost."""
+        name = self._says.node
+
+        def claim(members: Members) -> Seat | None:
+            seat = members.seat_of(name)
+            if seat is None:
+                return Seat(members.free_ordinal(), name, Presence.IN)
+            return replace(seat, presence=Presence.IN) if seat.presence is Presence.AWAY else None
+
+        return self._membership.read(claim)
+
+    def _put(self, record: Record, timeout_s: float) -> None:
+        """Write a record and wait until it has been read back. Raises StartupError."""
+        try:
+            offset = self._send(record).result(timeout_s)
+        except (LogUnavailable, FutureTimeout) as error:
+            raise StartupError(f"{self._topic.name} takes no records: {error or 'no answer'}") from None
+        if not self._membership.wait_position(offset + 1, timeout_s):
+            raise self._silent(timeout_s)
+
+    def _silent(self, timeout_s: float) -> StartupError:
+        return StartupError(f"{self._topic.name} could not be read within {timeout_s:g} s; is Kafka well?")
+
     def _event(self, kind: EventKind) -> Event:
         says = self._says
-        applied, ready = says.state() if kind is EventKind.HEARTBEAT else ([], False)
+        state = says.state() if kind is EventKind.HEARTBEAT else NodeState({}, frozenset(), ready=False)
         return Event(
             kind=kind,
             node=says.node,
             instance=self._instance,
             address=says.address,
-            partitions=says.partitions,
-            format=says.format,
-            applied=tuple(applied),
-            ready=ready,
+            applied=state.applied,
+            lagging=state.lagging,
+            ready=state.ready,
             at_ms=time.time_ns() // 1_000_000,
         )
 
-    def _send(self, event: Event) -> Future[int]:
-        return self._topic.send(event.node, encode_event(event))
+    def _send(self, record: Record) -> Future[int]:
+        return self._topic.send(key_of(record), encode_record(record))
 
     def _beat(self) -> None:
-        """Heartbeats in regular intervals, and at once when the node becomes ready."""
+        """Heartbeats in regular intervals, and at once when the node holds something else or becomes ready."""
         sent: Future[int] | None = None
-        sent_at_s, was_ready, failing, taken = self._clock(), False, False, False
+        sent_at_s, said, failing, taken = self._clock(), None, False, False
         while not self._stop.wait(_LOOK_S):
-            _, ready = self._says.state()
-            if ready == was_ready and self._clock() - sent_at_s < self._heartbeat_s:
+            state = self._says.state()
+            news = (state.applied.keys(), state.lagging, state.ready)
+            if news == said and self._clock() - sent_at_s < self._heartbeat_s:
                 continue
             if sent is not None:
                 if not sent.done():
@@ -253,5 +339,9 @@ class Announcer:
             if holder is not None and holder.instance != self._instance and not taken:
                 taken = True
                 _log.error("name_taken", node=self._says.node, by=holder.address)
-            was_ready = ready
+            claim = self._claim()
+            if claim is not None and not taken:
+                _log.warning("seat_claimed_again", node=self._says.node, ordinal=claim.ordinal)
+                self._send(claim)
+            said = news
             sent, sent_at_s = self._send(self._event(EventKind.HEARTBEAT)), self._clock()

@@ -99,6 +99,21 @@ class TooManySeries(CallerError):
         )
 
 
+def check_n_samples(n_samples: int, max_samples: int) -> None:
+    """Raises TooManySamples if there are more than the limit."""
+    if n_samples > max_samples:
+        raise TooManySamples(
+            f"the query selects more than {max_samples} samples; "
+            "narrow its matchers or its time range, or raise --query-max-samples"
+        )
+
+
+def check_n_series(n_series: int, max_series: int) -> None:
+    """Raises TooManySeries if there are more than the limit."""
+    if n_series > max_series:
+        raise TooManySeries(max_series)
+
+
 class NotCaughtUp(RetryableError):
     """A partition has not applied the log as far as a strong read needs."""
 

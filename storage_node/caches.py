@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -39,6 +39,10 @@ class ByteLru(Generic[K, V]):
         found = self._values.pop(key, None)
         if found is not None:
             self._used_bytes -= found[1]
+
+    def drop_if(self, condition: Callable[[K], bool]) -> None:
+        for key in [key for key in self._values if condition(key)]:
+            self.drop(key)
 
     def __contains__(self, key: K) -> bool:
         return key in self._values

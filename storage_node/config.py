@@ -9,6 +9,21 @@ HEAD_SAMPLES = 3_000_000
 """Samples that a node keeps in RAM before it writes segments; 24 B each."""
 
 
+REBUILD_AFTER_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """How a node takes part in a cluster.
+
+    replicas: nodes that each partition is on; None takes what the cluster has.
+    rebuild_after_s: after so long a silence of a node its partitions are rebuilt elsewhere.
+    """
+
+    replicas: int | None = None
+    rebuild_after_s: float = REBUILD_AFTER_S
+
+
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Settings of one node.

@@ -2,6 +2,7 @@
 
 TaborError
 ├── RetryableError
+│   ├── NotHeld        a read wants a partition that this node does not hold; another node does
 │   ├── DiskError      RocksDB refused a read or a write (disk full, I/O error); the log still has everything
 │   └── ViewsDamaged   a stored value breaks its format; `tabor replay` builds the views anew
 └── StartupError       the folder belongs to another process, log, format or number of partitions
@@ -10,6 +11,14 @@ TaborError
 from __future__ import annotations
 
 from common.errors import RetryableError
+
+
+class NotHeld(RetryableError):
+    """A read wants a partition that this node does not hold, or holds no more."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"this node does not hold partition {partition}")
+        self.partition = partition
 
 
 class DiskError(RetryableError):

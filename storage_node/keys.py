@@ -23,6 +23,23 @@ ATTACHED_BLOCK = b"A"
 METADATA = b"F"
 DELETIONS = b"X"
 
+KINDS_OF_PARTITIONS = (
+    PARTITION_META,
+    PRODUCER_REFS,
+    SERIES_TIMES,
+    ORPHANS,
+    WINDOW,
+    SEGMENT_LIST,
+    SEGMENT_DIRECTORY,
+    SEGMENT_BLOCK,
+    INDEX,
+    ATTACHED_DIRECTORY,
+    ATTACHED_BLOCK,
+    METADATA,
+    DELETIONS,
+)
+"""Everything that belongs to one partition: the kind is followed by the partition's number."""
+
 _SIGN = 1 << 63
 _PARTITION = struct.Struct(">cI")
 _BLOCK_OF = struct.Struct(">cII")
@@ -34,6 +51,11 @@ _BLOCK = struct.Struct(">cIQQI")
 
 def partition_meta(partition: int) -> bytes:
     return _PARTITION.pack(PARTITION_META, partition)
+
+
+def parse_partition_meta(key: bytes) -> int:
+    _, partition = _PARTITION.unpack(key)
+    return int(partition)
 
 
 def of_partition(kind: bytes, partition: int) -> tuple[bytes, bytes]:

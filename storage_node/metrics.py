@@ -30,7 +30,7 @@ class NodeCollector:
             labels=["outcome"],
         )
         totals: dict[str, int] = {}
-        shards = node.views.shards
+        shards = node.views.shards.values()
         for shard in shards:
             for name, count in asdict(shard.state.outcomes).items():
                 totals[name] = totals.get(name, 0) + count

@@ -1,6 +1,6 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,caught_up}, JSON in, frames out
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars}, JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
 that whoever asks can tell a node that works from one that hangs. Errors of the work are frames, too. By status:
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -34,43 +34,40 @@ _WAITING_PER_RUNNING = 10
 _KEEP_ALIVE = frame(Kind.KEEP_ALIVE)
 
 Frames = Iterator[bytes]
+Work = Callable[[SeriesStore, ReadRequest], Frames]
 
 _log = structlog.get_logger("storage_node")
+
+
+class PartitionedStore(Protocol):
+    """What a node reads from; see `storage_node.store.NodeStore`."""
+
+    def over(self, partitions: Sequence[int]) -> SeriesStore:
+        """The store confined to some partitions; its reads raise NotHeld if the node does not hold them all."""
+
+    def wait_applied(self, wanted: Mapping[int, int], timeout_s: float) -> None:
+        """Return when each of these partitions has reached its next offset; raises NotCaughtUp, NotHeld."""
 
 
 class NodeReads:
     """Answers reads on threads of its own: at most `max_reads` at a time, ten times as many wait.
 
-    name: of this node. wait_applied(offsets, timeout_s): returns when the next offset of each partition is at
-    least the given one, else raises NotCaughtUp. applied: the next offset of each partition.
+    name: of this node.
     """
 
     def __init__(
         self,
         name: str,
-        store: SeriesStore,
-        wait_applied: Callable[[Sequence[int], float], None],
-        applied: Callable[[], list[int]],
+        store: PartitionedStore,
         *,
         max_reads: int = MAX_READS,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self._name = name
         self._store = store
-        self._wait_applied = wait_applied
-        self._applied = applied
         self._keep_alive_s = keep_alive_s
         self._threads = ThreadPoolExecutor(max_reads, thread_name_prefix="read")
         self._slots = BoundedSemaphore(max_reads * (1 + _WAITING_PER_RUNNING))
-        self._work: dict[str, Callable[[ReadRequest], Frames]] = {
-            "select": self._select,
-            "series": self._series,
-            "label_names": self._label_names,
-            "label_values": self._label_values,
-            "metadata": self._metadata,
-            "exemplars": self._exemplars,
-            "caught_up": self._caught_up,
-        }
 
     def close(self) -> None:
         """Wait for reads under way; those that wait are dropped."""
@@ -81,11 +78,11 @@ class NodeReads:
         routes = APIRouter()
         for read, path in PATHS.items():
             routes.add_api_route(
-                path, self._endpoint(self._work[read]), methods=["POST"], response_class=Response, name=read
+                path, self._endpoint(_WORK[read]), methods=["POST"], response_class=Response, name=read
             )
         return routes
 
-    def _endpoint(self, work: Callable[[ReadRequest], Frames]) -> Any:
+    def _endpoint(self, work: Work) -> Any:
         def refuse(status: int, error: Exception) -> Response:
             return JSONResponse(answers.error_content(error), status_code=status)
 
@@ -109,19 +106,15 @@ class NodeReads:
 
         return endpoint
 
-    def _submit(
-        self, work: Callable[[ReadRequest], Frames], asked: ReadRequest, arrived_s: float
-    ) -> Future[Frames]:
+    def _submit(self, work: Work, asked: ReadRequest, arrived_s: float) -> Future[Frames]:
         if not self._slots.acquire(blocking=False):
             raise RetryableError("too many reads wait for this node")
 
         def job() -> Frames:
             if asked.required is not None:
-                held = len(self._applied())
-                if len(asked.required) != held:
-                    raise RetryableError(f"this node holds {held} partitions, not {len(asked.required)}")
-                self._wait_applied(asked.required, max(0.0, arrived_s + asked.wait_s - time.monotonic()))
-            return work(asked)
+                wanted = dict(zip(asked.partitions, asked.required, strict=True))
+                self._store.wait_applied(wanted, max(0.0, arrived_s + asked.wait_s - time.monotonic()))
+            return work(self._store.over(asked.partitions), asked)
 
         try:
             future = self._threads.submit(job)
@@ -148,34 +141,46 @@ class NodeReads:
             # Whoever asked may have gone away.
             outcome.cancel()
 
-    def _select(self, asked: ReadRequest) -> Frames:
-        if len(asked.matcher_sets) != 1:
-            raise CallerError("'select' takes one set of matchers")
-        times = asked.min_time_ms, asked.max_time_ms
-        found = self._store.select(asked.matcher_sets[0], *times, asked.max_samples, asked.max_series)
-        return answers.selection_frames(found)
 
-    def _series(self, asked: ReadRequest) -> Frames:
-        found = self._store.series(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms, asked.max_series)
-        return answers.table_frames(found)
+def _select(store: SeriesStore, asked: ReadRequest) -> Frames:
+    if len(asked.matcher_sets) != 1:
+        raise CallerError("'select' takes one set of matchers")
+    times = asked.min_time_ms, asked.max_time_ms
+    return answers.selection_frames(
+        store.select(asked.matcher_sets[0], *times, asked.max_samples, asked.max_series)
+    )
 
-    def _label_names(self, asked: ReadRequest) -> Frames:
-        found = self._store.label_names(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
-        return answers.text_frames(found)
 
-    def _label_values(self, asked: ReadRequest) -> Frames:
-        found = self._store.label_values(asked.label, asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
-        return answers.text_frames(found)
+def _series(store: SeriesStore, asked: ReadRequest) -> Frames:
+    times = asked.min_time_ms, asked.max_time_ms
+    return answers.table_frames(store.series(asked.matcher_sets, *times, asked.max_series))
 
-    def _metadata(self, asked: ReadRequest) -> Frames:
-        return answers.metadata_frames(self._store.metadata(asked.label or None))
 
-    def _exemplars(self, asked: ReadRequest) -> Frames:
-        found = self._store.exemplars(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
-        return answers.exemplar_frames(found)
+def _label_names(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.text_frames(store.label_names(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms))
 
-    def _caught_up(self, asked: ReadRequest) -> Frames:
-        return answers.applied_frames(self._applied())
+
+def _label_values(store: SeriesStore, asked: ReadRequest) -> Frames:
+    times = asked.min_time_ms, asked.max_time_ms
+    return answers.text_frames(store.label_values(asked.label, asked.matcher_sets, *times))
+
+
+def _metadata(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.metadata_frames(store.metadata(asked.label or None))
+
+
+def _exemplars(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.exemplar_frames(store.exemplars(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms))
+
+
+_WORK: dict[str, Work] = {
+    "select": _select,
+    "series": _series,
+    "label_names": _label_names,
+    "label_values": _label_values,
+    "metadata": _metadata,
+    "exemplars": _exemplars,
+}
 
 
 def _part(frames: Frames) -> bytes:

@@ -65,7 +65,7 @@ def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progre
     views = Views(rebuild, log.partitions, config)
     try:
         _apply(log, ends, views, progress, write=True)
-        for shard in views.shards:
+        for shard in views.shards.values():
             while plan := plan_merge(shard.state):
                 try:
                     batch, merged = merge(plan, views.segments, views.disk)
@@ -75,7 +75,7 @@ def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progre
             while merge_attached(shard.state, shard.lock):
                 pass
         views.save(time.monotonic())
-        after = [shard.state.digest() for shard in views.shards]
+        after = [shard.state.digest() for shard in views.shards.values()]
     finally:
         views.close()
     rebuild.rename(config.data_dir / "views.ready")
@@ -93,7 +93,7 @@ def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig
         _apply(log, ends, views, lambda done, total, samples: None, write=False)
         return [
             shard.state.digest() if shard.state.next_offset <= ends[partition] else None
-            for partition, shard in enumerate(views.shards)
+            for partition, shard in views.shards.items()
         ]
     finally:
         views.close()
@@ -101,7 +101,7 @@ def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig
 
 def _apply(log: Log, ends: dict[int, int], views: Views, progress: Progress, *, write: bool) -> None:
     """Apply all records below `ends`."""
-    for partition, shard in enumerate(views.shards):
+    for partition, shard in views.shards.items():
         start = log.bounds(partition).start
         if start > shard.state.next_offset:
             shard.state.start_at(start)
@@ -111,12 +111,12 @@ def _apply(log: Log, ends: dict[int, int], views: Views, progress: Progress, *, 
         return
     reader = log.reader({p: offset for p, offset in positions.items() if offset < ends[p]})
     try:
-        while any(shard.state.next_offset < ends[p] for p, shard in enumerate(views.shards)):
+        while any(shard.state.next_offset < ends[p] for p, shard in views.shards.items()):
             records = [record for record in reader.poll(POLL_S) if record.offset < ends[record.partition]]
             views.apply(records, time.monotonic())
             if write:
                 views.checkpoint_due(time.monotonic())
-            done = sum(shard.records for shard in views.shards)
-            progress(min(done, total), total, sum(shard.samples for shard in views.shards))
+            done = sum(shard.records for shard in views.shards.values())
+            progress(min(done, total), total, sum(shard.samples for shard in views.shards.values()))
     finally:
         reader.close()

@@ -87,6 +87,8 @@ class Segments:
         self._directories: dict[tuple[int, int], Directory] = {}
         self._blocks: ByteLru[bytes, bytes] = ByteLru(BLOCKS_BYTES)
         self._lock = threading.Lock()
+        # Grows when a partition is forgotten: what was read before is not kept after.
+        self._epoch = 0
 
     def put(
         self,
@@ -127,6 +129,7 @@ class Segments:
         """Raises SegmentGone, ViewsDamaged, DiskError."""
         directory = self._directories.get((partition, number))
         if directory is None:
+            epoch = self._epoch
             data = self.disk.get(keys.segment_directory(partition, window, number))
             if data is None:
                 raise SegmentGone
@@ -134,8 +137,17 @@ class Segments:
             with self._lock:
                 while len(self._directories) >= MAX_DIRECTORIES:
                     del self._directories[next(iter(self._directories))]
-                self._directories[partition, number] = directory
+                if epoch == self._epoch:
+                    self._directories[partition, number] = directory
         return directory
+
+    def forget(self, partition: int) -> None:
+        """Keep nothing of a partition in memory; should it come back, its segments are others."""
+        with self._lock:
+            self._epoch += 1
+            self._directories = {name: one for name, one in self._directories.items() if name[0] != partition}
+            first, end = keys.of_partition(keys.SEGMENT_BLOCK, partition)
+            self._blocks.drop_if(lambda name: first <= name < end)
 
     def read(
         self,
@@ -158,6 +170,7 @@ class Segments:
         if not names:
             return []
         with self._lock:
+            epoch = self._epoch
             found = [self._blocks.get(name) for name in names]
         missing = [i for i, block in enumerate(found) if block is None]
         if missing:
@@ -167,7 +180,7 @@ class Segments:
             with self._lock:
                 for i in missing:
                     block = found[i]
-                    if block is not None:
+                    if block is not None and epoch == self._epoch:
                         self._blocks.put(names[i], block, len(block))
         blocks = [block for block in found if block is not None]
         if len(blocks) < len(found):

@@ -1,6 +1,7 @@
 """The storage node: reads the log, applies it to its views, and keeps these in order.
 
 log ─► apply thread: poll ─► Views.apply ─► checkpoints, flushes
+assign() ──► apply thread: partitions opened and dropped
        merge thread: plan (lock) ─► merge ─► commit (lock)
 query ─► NodeStore (threads of the caller)
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from common.errors import LogUnavailable, StartupError
@@ -51,7 +52,10 @@ class PartitionProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """ready: everything that was in the log at the start is applied. seconds_left is None while unknown."""
+    """ready: everything that was in the log at the start is applied, of all that the node was to hold first.
+
+    seconds_left: None while unknown.
+    """
 
     ready: bool
     partitions: list[PartitionProgress]
@@ -60,7 +64,10 @@ class Progress:
 
 
 class StorageNode:
-    """One node, which holds all partitions of a log. `start` it, read through `store`, `close` it."""
+    """One node, which holds partitions of a log. `start` it, read through `store`, `close` it.
+
+    Which ones is said with `start`, and later with `assign`.
+    """
 
     def __init__(self, log: Log, config: NodeConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -71,8 +78,11 @@ class StorageNode:
         self._views: Views | None = None
         self._disk_error: str | None = None
         self._failure: str | None = None
-        self._targets: list[int] = []
+        self._targets: dict[int, int] = {}
+        self._ready_partitions: frozenset[int] = frozenset()
         self._ready = False
+        self._assigned: frozenset[int] | None = None
+        self._assigned_changed = threading.Event()
         self._merge_lock = threading.Lock()
         self._bounds_due_s = clock() + BOUNDS_EVERY_S
         self._rate = _Rate()
@@ -88,17 +98,20 @@ class StorageNode:
         assert self._views is not None, "the node has not been started"
         return self._views
 
-    def start(self) -> None:
+    def start(self, partitions: Collection[int] | None = None) -> None:
         """Open the views and begin to apply the log.
 
+        partitions: None to hold all of the log; else to hold what the folder has, and these, until `assign` says
+          what to hold.
         Raises:
             StartupError: the folder cannot be used, or its views are ahead of the log.
             LogUnavailable: the log cannot be asked for its bounds.
         """
         self._folder_lock = FolderLock(self._config.data_dir)
         try:
-            self._targets = self._high_watermarks()
-            self._views = self._open()
+            if partitions is None:
+                partitions = self._assigned = frozenset(range(self._log.partitions))
+            self._views = self._open(partitions)
             self._note_ready(self._views)
         except BaseException:
             self._folder_lock.close()
@@ -110,11 +123,11 @@ class StorageNode:
         for thread in self._threads:
             thread.start()
 
-    def _open(self) -> Views:
+    def _open(self, partitions: Collection[int]) -> Views:
         config = self._config
-        views = Views(views_folder(config.data_dir), self._log.partitions, config)
+        views = Views(views_folder(config.data_dir), self._log.partitions, config, held=partitions)
         try:
-            for shard in views.shards:
+            for shard in views.shards.values():
                 self._check_bounds(shard)
         except BaseException:
             views.close()
@@ -124,6 +137,8 @@ class StorageNode:
     def _check_bounds(self, shard: Shard) -> None:
         partition, next_offset = shard.state.partition, shard.state.next_offset
         start, high_watermark = self._log.bounds(partition)
+        # A partition is ready when it has all that was in the log when it was opened first.
+        self._targets.setdefault(partition, high_watermark)
         if next_offset > high_watermark:
             raise StartupError(
                 f"the views are at offset {next_offset} of partition {partition}, but the log ends at "
@@ -164,7 +179,7 @@ class StorageNode:
         return self._failure or self._disk_error
 
     def progress(self) -> Progress:
-        """How far the node has come. Raises LogUnavailable."""
+        """How far the node has come with the partitions that it holds. Raises LogUnavailable."""
         partitions = []
         for partition, next_offset in self.views.positions().items():
             bounds = self._log.bounds(partition)
@@ -177,7 +192,7 @@ class StorageNode:
     def partitions_status(self, digest: bool = False) -> list[dict[str, int | str]]:
         """What `GET /api/v1/status/partitions` shows of each partition. Raises LogUnavailable, DiskError."""
         found = []
-        for partition, shard in enumerate(self.views.shards):
+        for partition, shard in self.views.shards.items():
             with shard.lock:
                 state = shard.state
                 next_offset = state.next_offset
@@ -199,8 +214,57 @@ class StorageNode:
             found.append(status)
         return found
 
-    def _high_watermarks(self) -> list[int]:
-        return [self._log.bounds(partition).high_watermark for partition in range(self._log.partitions)]
+    def _high_watermarks(self) -> dict[int, int]:
+        return {partition: self._log.bounds(partition).high_watermark for partition in self.views.shards}
+
+    # -- assignment ---------------------------------------------------------------------------------------------
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Hold these partitions and no others from now on; the apply thread opens and drops what is needed.
+
+        Reads of a dropped partition fail from then on, and what the folder has of it is deleted.
+        """
+        wanted = frozenset(partitions)
+        if wanted != self._assigned:
+            self._assigned = wanted
+            self._assigned_changed.set()
+            self._awaited.set()
+
+    def is_ready(self) -> bool:
+        """As in `Progress`, without asking the log."""
+        return self._ready
+
+    def ready_partitions(self) -> frozenset[int]:
+        """Partitions that are held and have all that was in the log when they were opened first."""
+        return self._ready_partitions & self.views.shards.keys()
+
+    def _follow_assignment(self) -> bool:
+        """Open and drop partitions; False if there was nothing to do. Raises DiskError, LogUnavailable."""
+        if not self._assigned_changed.is_set():
+            return False
+        self._assigned_changed.clear()
+        wanted, views = self._assigned, self.views
+        if wanted is None or wanted == views.shards.keys():
+            return False
+        try:
+            # Merges look for work in the partitions that they find.
+            with self._merge_lock:
+                for partition in sorted(views.shards.keys() - wanted):
+                    views.drop(partition)
+                    self._targets.pop(partition, None)
+                    self._ready_partitions -= {partition}
+                    _log.info("partition_dropped", partition=partition)
+                for partition in sorted(wanted - views.shards.keys()):
+                    # Asked first, so that a log that does not answer leaves nothing half-opened.
+                    self._log.bounds(partition)
+                    self._check_bounds(views.open(partition))
+                    _log.info("partition_opened", partition=partition, saved_offset=views.saved_offset(partition))
+        except BaseException:
+            self._assigned_changed.set()
+            raise
+        finally:
+            self.store.notify_applied()
+        return True
 
     # -- threads ------------------------------------------------------------------------------------------------
 
@@ -221,6 +285,9 @@ class StorageNode:
         try:
             while not self._stop.is_set():
                 try:
+                    if self._follow_assignment():
+                        reader.close()
+                        reader = self._log.reader(self.views.positions())
                     self._apply_next(reader)
                     failures = 0
                     self._disk_error = None
@@ -256,7 +323,7 @@ class StorageNode:
             if not records and now_s >= self._bounds_due_s:
                 # A partition whose records were all deleted has none left that would show it.
                 self._bounds_due_s = now_s + BOUNDS_EVERY_S
-                for shard in views.shards:
+                for shard in views.shards.values():
                     self._follow_start(shard, self._log.bounds(shard.state.partition).start)
         finally:
             self.store.notify_applied()
@@ -272,23 +339,25 @@ class StorageNode:
 
     def _apply_unsaved(self, reader: LogReader, views: Views) -> None:
         """Let reads see what was acknowledged before writes stopped, as far as twice the heads' budget goes."""
-        if sum(shard.state.n_head for shard in views.shards) < 2 * self._config.head_samples:
+        if sum(shard.state.n_head for shard in views.shards.values()) < 2 * self._config.head_samples:
             try:
                 views.apply(reader.poll(0.0), self._clock())
             finally:
                 self.store.notify_applied()
 
     def _note_ready(self, views: Views) -> None:
-        if not self._ready:
-            positions = views.positions()
-            self._ready = all(positions[p] >= target for p, target in enumerate(self._targets))
+        if len(self._ready_partitions) < len(views.shards) or not self._ready:
+            positions, targets = views.positions(), self._targets
+            self._ready_partitions = frozenset(p for p, offset in positions.items() if offset >= targets[p])
+            if self._assigned is not None:
+                self._ready = self._ready or self._assigned <= self._ready_partitions
 
     def _reopen(self) -> None:
         """Open RocksDB anew, which clears an error that it does not recover from by itself."""
         with self._merge_lock:
             self.views.close()
             try:
-                self._views = self._open()
+                self._views = self._open(self.views.shards.keys())
                 _log.info("views_reopened")
             except (StartupError, LogUnavailable) as error:
                 self._disk_error = str(error)
@@ -297,7 +366,7 @@ class StorageNode:
     def _merge(self) -> None:
         while not self._stop.wait(MERGE_PAUSE_S):
             try:
-                for partition in range(self._log.partitions):
+                for partition in self.views.shards:
                     while not self._stop.is_set() and self._merge_one(partition):
                         pass
             except DiskError as error:
@@ -310,7 +379,9 @@ class StorageNode:
             return False
         with self._merge_lock:
             views = self.views
-            shard = views.shards[partition]
+            shard = views.shards.get(partition)
+            if shard is None:
+                return False
             if purge(shard.state, shard.lock):
                 return True
             with shard.lock:
@@ -334,8 +405,8 @@ class _Rate:
         self._points: list[tuple[float, int, int]] = []
 
     def note(self, now_s: float, views: Views) -> None:
-        samples = sum(shard.samples for shard in views.shards)
-        records = sum(shard.records for shard in views.shards)
+        samples = sum(shard.samples for shard in views.shards.values())
+        records = sum(shard.records for shard in views.shards.values())
         points = [point for point in self._points if now_s - point[0] < 5.0][-100:]
         self._points = [*points, (now_s, samples, records)]
 

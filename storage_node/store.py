@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,12 @@ from common.store import (
     NotCaughtUp,
     Selection,
     SeriesExemplars,
-    TooManySamples,
-    TooManySeries,
+    check_n_samples,
+    check_n_series,
 )
 from storage_node.attachments import Rows
 from storage_node.disk import Disk
-from storage_node.errors import SegmentGone
+from storage_node.errors import NotHeld, SegmentGone
 from storage_node.reading import PartitionRead, ReadPlan, fill_rows
 from storage_node.views import Shard, Views
 
@@ -41,20 +42,40 @@ GROUP_SAMPLES = 48 << 20
 class NodeStore:
     """Reads from the views of a node, in any thread.
 
-    views: gives the views as they are now. high_watermarks: asks the log for the end of each partition.
+    views: gives the views as they are now. high_watermarks: asks the log for the ends of the partitions held.
     on_wait: called when a read is about to wait for records to be applied.
     """
 
     def __init__(
         self,
         views: Callable[[], Views],
-        high_watermarks: Callable[[], list[int]],
+        high_watermarks: Callable[[], dict[int, int]],
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._views = views
         self._high_watermarks = high_watermarks
         self._on_wait = on_wait
         self._applied = threading.Condition()
+        self._only: tuple[int, ...] | None = None
+
+    def over(self, partitions: Sequence[int]) -> NodeStore:
+        """The store confined to some partitions; its reads raise NotHeld if the node does not hold them all."""
+        confined = copy(self)
+        confined._only = tuple(partitions)
+        return confined
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Views, list[Shard]]]:
+        """What to read from. Raises NotHeld, at the end too: what was read of a dropped partition is not whole."""
+        views = self._views()
+        wanted = views.shards if self._only is None else self._only
+        shards = [_held(views, partition) for partition in wanted]
+        try:
+            yield views, shards
+        except SegmentGone:
+            _check_held(views, shards)
+            raise
+        _check_held(views, shards)
 
     def notify_applied(self) -> None:
         """Wake whoever waits for records to be applied."""
@@ -65,13 +86,20 @@ class NodeStore:
         """See `SeriesStore`."""
         self.wait_applied(self._high_watermarks(), timeout_s)
 
-    def wait_applied(self, wanted: Sequence[int], timeout_s: float) -> None:
-        """Return when the next offset of each partition has reached the wanted one; raises NotCaughtUp."""
+    def wait_applied(self, wanted: Mapping[int, int], timeout_s: float) -> None:
+        """Return when the next offset of each of these partitions has reached the wanted one.
+
+        Raises:
+            NotCaughtUp: it was not within `timeout_s`. NotHeld: the node does not hold one of them.
+        """
         deadline = time.monotonic() + timeout_s
         with self._applied:
             while True:
                 shards = self._views().shards
-                behind = [p for p, offset in enumerate(wanted) if shards[p].state.next_offset < offset]
+                missing = wanted.keys() - shards.keys()
+                if missing:
+                    raise NotHeld(min(missing))
+                behind = [p for p, offset in wanted.items() if shards[p].state.next_offset < offset]
                 if not behind:
                     return
                 left = deadline - time.monotonic()
@@ -93,34 +121,8 @@ class NodeStore:
         max_series: int = ANY_NUMBER,
     ) -> Selection:
         """See `SeriesStore`."""
-        views = self._views()
-        limit = _Limit(max_samples)
-        matching = [_matching(shard, [matchers]) for shard in views.shards]
-        if sum(map(len, matching)) > max_series:
-            _count_present(views.shards, matching, min_time_ms, max_time_ms, max_series)
-        tables: list[LabelTable] = []
-        done: list[_Part] = []
-        group: list[PartitionRead] = []
-        counts: list[NDArray[np.int64]] = []
-        n_rows = bound = 0
-        for shard, snos in zip(views.shards, matching, strict=True):
-            found = _read(views, shard, snos, min_time_ms, max_time_ms, n_rows)
-            if found is None:
-                continue
-            plan, read = found
-            tables.append(shard.state.index.table(plan.snos))
-            part = np.zeros(n_rows + len(plan.snos), dtype=np.int64)
-            read.count(part)
-            n_rows += len(plan.snos)
-            counts.append(part[len(part) - len(plan.snos) :])
-            group.append(read)
-            bound += int(counts[-1].sum())
-            if bound > GROUP_SAMPLES:
-                done.append(limit.check(_fill(group, np.concatenate(counts))))
-                group, counts, n_rows, bound = [], [], 0, 0
-        if group:
-            done.append(limit.check(_fill(group, np.concatenate(counts))))
-        return _selection(tables, done, views)
+        with self._reading() as (views, shards):
+            return _select(views, shards, matchers, (min_time_ms, max_time_ms), max_samples, max_series)
 
     def series(
         self,
@@ -130,25 +132,25 @@ class NodeStore:
         max_series: int = ANY_NUMBER,
     ) -> LabelTable:
         """See `SeriesStore`."""
-        views = self._views()
         tables: list[LabelTable] = []
-        for shard in views.shards:
-            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
-            if sum(map(len, tables)) + len(snos) > max_series:
-                raise TooManySeries(max_series)
-            if len(snos):
-                tables.append(shard.state.index.table(snos))
-        return _concatenate(tables, views)
+        with self._reading() as (views, shards):
+            for shard in shards:
+                snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+                check_n_series(sum(map(len, tables)) + len(snos), max_series)
+                if len(snos):
+                    tables.append(shard.state.index.table(snos))
+            return _concatenate(tables, views)
 
     def label_names(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[str]:
         """See `SeriesStore`."""
         names: set[str] = set()
-        for shard in self._views().shards:
-            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
-            index = shard.state.index
-            names |= index.label_names(None if len(snos) == len(index) else snos)
+        with self._reading() as (_, shards):
+            for shard in shards:
+                snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+                index = shard.state.index
+                names |= index.label_names(None if len(snos) == len(index) else snos)
         return sorted(names)
 
     def label_values(
@@ -156,19 +158,21 @@ class NodeStore:
     ) -> list[str]:
         """See `SeriesStore`."""
         values: set[str] = set()
-        for shard in self._views().shards:
-            snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
-            index = shard.state.index
-            values |= index.label_values(name, None if len(snos) == len(index) else snos)
+        with self._reading() as (_, shards):
+            for shard in shards:
+                snos = _present(shard, matcher_sets, min_time_ms, max_time_ms)
+                index = shard.state.index
+                values |= index.label_values(name, None if len(snos) == len(index) else snos)
         return sorted(values)
 
     def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
         found: dict[str, set[Metadata]] = {}
-        for shard in self._views().shards:
-            with shard.lock:
-                for family, known in shard.state.metadata.of(metric).items():
-                    found.setdefault(family, set()).update(known)
+        with self._reading() as (_, shards):
+            for shard in shards:
+                with shard.lock:
+                    for family, known in shard.state.metadata.of(metric).items():
+                        found.setdefault(family, set()).update(known)
         return {family: sorted(known) for family, known in found.items()}
 
     def exemplars(
@@ -176,9 +180,23 @@ class NodeStore:
     ) -> list[SeriesExemplars]:
         """See `SeriesStore`."""
         found: list[SeriesExemplars] = []
-        for shard in self._views().shards:
-            found += _exemplars(shard, self._views().disk, matcher_sets, min_time_ms, max_time_ms)
+        with self._reading() as (views, shards):
+            for shard in shards:
+                found += _exemplars(shard, views.disk, matcher_sets, min_time_ms, max_time_ms)
         return found
+
+
+def _held(views: Views, partition: int) -> Shard:
+    shard = views.shards.get(partition)
+    if shard is None:
+        raise NotHeld(partition)
+    return shard
+
+
+def _check_held(views: Views, shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        if views.shards.get(shard.state.partition) is not shard:
+            raise NotHeld(shard.state.partition)
 
 
 class _Part(NamedTuple):
@@ -205,12 +223,45 @@ class _Limit:
 
     def check(self, part: _Part) -> _Part:
         self._n_samples += len(part.timestamps)
-        if self._n_samples > self._max_samples:
-            raise TooManySamples(
-                f"the query selects more than {self._max_samples} samples; "
-                "narrow its matchers or its time range, or raise --query-max-samples"
-            )
+        check_n_samples(self._n_samples, self._max_samples)
         return part
+
+
+def _select(
+    views: Views,
+    shards: list[Shard],
+    matchers: Sequence[Matcher],
+    times: tuple[int, int],
+    max_samples: int,
+    max_series: int,
+) -> Selection:
+    limit = _Limit(max_samples)
+    matching = [_matching(shard, [matchers]) for shard in shards]
+    if sum(map(len, matching)) > max_series:
+        _count_present(shards, matching, *times, max_series)
+    tables: list[LabelTable] = []
+    done: list[_Part] = []
+    group: list[PartitionRead] = []
+    counts: list[NDArray[np.int64]] = []
+    n_rows = bound = 0
+    for shard, snos in zip(shards, matching, strict=True):
+        found = _read(views, shard, snos, *times, n_rows)
+        if found is None:
+            continue
+        plan, read = found
+        tables.append(shard.state.index.table(plan.snos))
+        part = np.zeros(n_rows + len(plan.snos), dtype=np.int64)
+        read.count(part)
+        n_rows += len(plan.snos)
+        counts.append(part[len(part) - len(plan.snos) :])
+        group.append(read)
+        bound += int(counts[-1].sum())
+        if bound > GROUP_SAMPLES:
+            done.append(limit.check(_fill(group, np.concatenate(counts))))
+            group, counts, n_rows, bound = [], [], 0, 0
+    if group:
+        done.append(limit.check(_fill(group, np.concatenate(counts))))
+    return _selection(tables, done, views)
 
 
 def _matching(shard: Shard, matcher_sets: Sequence[Sequence[Matcher]]) -> NDArray[np.uint32]:
@@ -235,8 +286,7 @@ def _count_present(
     for shard, snos in zip(shards, matching, strict=True):
         with shard.lock:
             n_series += len(shard.state.present(_known(shard, snos), min_time, max_time))
-        if n_series > max_series:
-            raise TooManySeries(max_series)
+        check_n_series(n_series, max_series)
 
 
 def _exemplars(

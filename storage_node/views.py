@@ -6,7 +6,7 @@ import fcntl
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ from common.record import DecodedRecords, decode_records
 from storage_node import keys
 from storage_node.checkpoint import checkpoint, load
 from storage_node.config import NodeConfig
-from storage_node.disk import Batch, Disk, RocksDisk
+from storage_node.disk import Batch, Disk, RocksDisk, end_of
 from storage_node.errors import DiskError, ViewsDamaged
 from storage_node.partition import PartitionState
 from storage_node.segments import Segments
@@ -97,8 +97,10 @@ class Shard:
 
 
 class Views:
-    """All partitions of a node, open.
+    """The partitions that a node holds, open.
 
+    n_partitions: of the log. held: partitions to open besides those that the folder has; None: all of the log.
+    shards: by partition, ascending; changed by replacing it, so that whoever has it may walk through it.
     Raises:
         StartupError: the folder is in use, or belongs to another log, format or number of partitions.
     """
@@ -109,6 +111,7 @@ class Views:
         n_partitions: int,
         config: NodeConfig,
         *,
+        held: Collection[int] | None = None,
         disk: Disk | None = None,
         on_loaded: Callable[[int], None] = lambda partition: None,
     ) -> None:
@@ -118,13 +121,9 @@ class Views:
         try:
             self._check_meta(folder, n_partitions)
             self.segments = Segments(self.disk)
-            self.shards: list[Shard] = []
-            for partition in range(n_partitions):
-                state = PartitionState(
-                    partition, self.pool, self.disk, self.segments, retention_ms=config.retention_ms
-                )
-                load(state)
-                self.shards.append(Shard(state))
+            self.shards: dict[int, Shard] = {}
+            for partition in sorted({*self._stored(), *(range(n_partitions) if held is None else held)}):
+                self.shards[partition] = self._load(partition)
                 on_loaded(partition)
         except (CorruptError, DiskError, ViewsDamaged) as error:
             self.disk.close()
@@ -135,6 +134,51 @@ class Views:
             raise
         self.durable_offsets = self.saved_offsets()
         self.unflushed_since_s: float | None = None
+
+    def _stored(self) -> list[int]:
+        """Partitions of which the folder has a checkpoint."""
+        found = self.disk.scan(keys.PARTITION_META, end_of(keys.PARTITION_META))
+        return [keys.parse_partition_meta(key) for key, _ in found]
+
+    def _load(self, partition: int) -> Shard:
+        state = PartitionState(
+            partition, self.pool, self.disk, self.segments, retention_ms=self.config.retention_ms
+        )
+        load(state)
+        return Shard(state)
+
+    def open(self, partition: int) -> Shard:
+        """Hold one more partition, from what the folder has of it, else from the start of the log.
+
+        Raises:
+            CorruptError, DiskError, ViewsDamaged: it cannot be read.
+        """
+        assert partition not in self.shards
+        if self.disk.get(keys.partition_meta(partition)) is None:
+            # Something may be left of a copy that was not finished.
+            self._wipe(partition)
+        shard = self._load(partition)
+        self.shards = dict(sorted({**self.shards, partition: shard}.items()))
+        return shard
+
+    def drop(self, partition: int) -> None:
+        """Hold a partition no more, and delete what the folder has of it; reads under way fail.
+
+        Raises DiskError.
+        """
+        shard = self.shards[partition]
+        with shard.lock:
+            self.shards = {p: one for p, one in self.shards.items() if p != partition}
+            self._wipe(partition)
+        self.segments.forget(partition)
+        self.durable_offsets.pop(partition, None)
+
+    def _wipe(self, partition: int) -> None:
+        batch = Batch()
+        for kind in keys.KINDS_OF_PARTITIONS:
+            batch.delete_range(*keys.of_partition(kind, partition))
+        self.disk.write(batch)
+        self.disk.flush()
 
     def _check_meta(self, folder: Path, n_partitions: int) -> None:
         stored = self.disk.get(keys.NODE_META)
@@ -159,21 +203,25 @@ class Views:
 
     def positions(self) -> dict[int, int]:
         """Next offset of each partition."""
-        return {partition: shard.state.next_offset for partition, shard in enumerate(self.shards)}
+        return {partition: shard.state.next_offset for partition, shard in self.shards.items()}
 
-    def saved_offsets(self) -> list[int]:
+    def saved_offsets(self) -> dict[int, int]:
         """Next offset of each partition as of its last checkpoint."""
-        return [shard.state.saved_offset for shard in self.shards]
+        return {partition: self.saved_offset(partition) for partition in self.shards}
+
+    def saved_offset(self, partition: int) -> int:
+        return self.shards[partition].state.saved_offset
 
     def apply(self, records: Iterable[LogRecord], now_s: float) -> None:
         """Apply records as they come from the log. Raises DiskError; the same records may then come again."""
-        fresh = [record for record in records if record.offset >= self.shards[record.partition].state.next_offset]
+        shards = self.shards
+        fresh = [record for record in records if record.offset >= shards[record.partition].state.next_offset]
         first = 0
         for decoded in decode_records([record.value for record in fresh]):
             done = 0
             for partition, group in groupby(fresh[first : first + len(decoded)], itemgetter(0)):
                 ours = list(group)
-                shard = self.shards[partition]
+                shard = shards[partition]
                 shard.apply_decoded(ours, decoded, done)
                 done += len(ours)
                 if shard.changed_at_s is None:
@@ -183,12 +231,12 @@ class Views:
     def checkpoint_due(self, now_s: float) -> None:
         """Write the largest heads until all fit their budget, and those that are too old. Raises DiskError."""
         config = self.config
-        total = sum(shard.state.n_head for shard in self.shards)
+        total = sum(shard.state.n_head for shard in self.shards.values())
         while total > config.head_samples:
-            largest = max(self.shards, key=lambda shard: shard.state.n_head)
+            largest = max(self.shards.values(), key=lambda shard: shard.state.n_head)
             total -= largest.state.n_head
             self.checkpoint(largest, now_s)
-        for shard in self.shards:
+        for shard in self.shards.values():
             if shard.changed_at_s is not None and now_s - shard.changed_at_s >= config.checkpoint_age_s:
                 self.checkpoint(shard, now_s)
 
@@ -214,7 +262,7 @@ class Views:
 
     def save(self, now_s: float) -> None:
         """Checkpoint everything and make it durable. Raises DiskError."""
-        for shard in self.shards:
+        for shard in self.shards.values():
             self.checkpoint(shard, now_s)
         self.flush()
 

@@ -219,10 +219,23 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     ),
     kafka_url,
     retention,
+    option(
+        "--replicas",
+        type=click.IntRange(1, 100),
+        default=None,
+        show_default="3 for a new cluster, else the cluster's own",
+        help="On how many nodes each partition is; the first node of a cluster fixes it.",
+    ),
+    option(
+        "--rebuild-after",
+        type=DURATION_MS,
+        default="10m",
+        help="After so long a silence of another node its partitions are rebuilt on the nodes that are left.",
+    ),
 )
 @click.pass_context
 def storage_node(ctx: click.Context, /, **options: Any) -> None:
-    """Only storage: consume the log from Kafka into this node's views and serve reads of them."""
+    """Only storage: consume this node's share of the log from Kafka into views, and serve reads of them."""
     _start(ctx)
     from tabor import configs
     from tabor.tiers import run_storage_node
@@ -232,6 +245,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
         options["data_dir"],
         configs.log(options),
         configs.node(options, name=options["name"]),
+        configs.cluster(options),
         advertise=options["advertise"],
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from common.log.url import identity
 from ingest.config import IngestConfig
 from query.config import QueryConfig
-from storage_node.config import NodeConfig
+from storage_node.config import ClusterConfig, NodeConfig
 from tabor.run import LogOptions
 
 
@@ -28,6 +28,10 @@ def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:
         log_identity=identity(options["log"]),
         retention_ms=options["retention"],
     )
+
+
+def cluster(options: Mapping[str, Any]) -> ClusterConfig:
+    return ClusterConfig(replicas=options["replicas"], rebuild_after_s=options["rebuild_after"] / 1000)
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:

@@ -25,7 +25,7 @@ from common.log.url import parse_kafka_url
 from common.membership import Announcement, Announcer, Membership
 from ingest.config import IngestConfig
 from query.config import QueryConfig
-from storage_node.config import NodeConfig
+from storage_node.config import ClusterConfig, NodeConfig
 from tabor import kernels
 from tabor.folder import DataFolder
 from tabor.progress import say
@@ -53,6 +53,7 @@ def run_storage_node(
     data_dir: Path,
     log_options: LogOptions,
     config: NodeConfig,
+    cluster: ClusterConfig,
     *,
     advertise: Address | None = None,
 ) -> None:
@@ -69,7 +70,7 @@ def run_storage_node(
         reached_at = _reached_at(bound, advertise)
         log = _open_log(log_options, stack)
         membership = _follow(log_options, stack)
-        serve(lambda: _serve_storage_node(bound, reached_at, sock, folder.path, log, membership, config))
+        serve(lambda: _serve_storage_node(bound, reached_at, sock, folder.path, log, membership, config, cluster))
     say("stopped; the views are on disk")
 
 
@@ -118,27 +119,31 @@ async def _serve_storage_node(
     log: Log,
     membership: Membership,
     config: NodeConfig,
+    cluster: ClusterConfig,
 ) -> None:
     from fastapi import Depends
 
+    from storage_node.assigner import Assigner
     from storage_node.http import router
     from storage_node.reads_http import NodeReads
     from storage_node.service import StorageNode
 
     node = StorageNode(log, config)
     state = NodeState(node)
-    heartbeat = _NodeHeartbeat(node)
-    announcer = Announcer(
-        membership, Announcement(config.name, str(reached_at), log.partitions, state=heartbeat.state)
+    assigner = Assigner(membership, node, config.name, rebuild_after_s=cluster.rebuild_after_s)
+    says = Announcement(
+        config.name, str(reached_at), log.partitions, state=assigner.state, replicas=cluster.replicas
     )
-    reads = NodeReads(config.name, node.store, node.store.wait_applied, heartbeat.applied)
+    announcer = Announcer(membership, says)
+    reads = NodeReads(config.name, node.store)
     app = build_app(state.readiness, "reads", "status")
     for routes in (router(node), reads.router()):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 
     def start() -> None:
-        node.start()
+        node.start(())
         announcer.start()
+        assigner.start()
 
     try:
         async with serving(app, sock) as stop:
@@ -146,7 +151,8 @@ async def _serve_storage_node(
                 state.node_has_started()
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
-                say(f"node:              {config.name}, all {log.partitions} partitions")
+                held = len(node.views.shards)
+                say(f"node:              {config.name}, {held} of {log.partitions} partitions")
                 say(f"reads:             http://{reached_at} (state: http://{address}/api/v1/status/partitions)")
                 say(f"data:              {data_dir.resolve()}")
             await stop.wait()
@@ -155,6 +161,7 @@ async def _serve_storage_node(
             await asyncio.to_thread(announcer.leave)
     finally:
         await asyncio.to_thread(announcer.leave)
+        await asyncio.to_thread(assigner.close)
         await asyncio.to_thread(reads.close)
         await asyncio.to_thread(node.close)
 
@@ -168,23 +175,29 @@ async def _serve_query(
 
     store = RemoteStore(
         membership,
+        log.partitions,
         lambda: [log.bounds(partition).high_watermark for partition in range(log.partitions)],
         timeout_s=config.timeout_s,
     )
     queries = QueryService(store, config)
 
     def readiness() -> tuple[bool, dict[str, Any]]:
-        reason = f"no storage node that is ready has been heard of in {membership.topic.name}"
-        return membership.has_ready_node(), {"reason": reason}
+        missing = membership.uncovered(log.partitions)
+        some = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        reason = f"no storage node of {membership.topic.name} is ready for partition {some}"
+        return not missing, {"reason": reason, "partitions": missing}
+
+    def is_covered() -> bool:
+        return not membership.uncovered(log.partitions)
 
     app = build_app(readiness, "query")
     app.include_router(router(queries, VERSION))
     try:
         async with serving(app, sock) as stop:
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))
-            if not membership.has_ready_node():
-                say(f"waiting for a storage node to announce itself in {membership.topic.name}")
-            if await _until(membership.has_ready_node, stop):
+            if not is_covered():
+                say(f"waiting for storage nodes to announce themselves in {membership.topic.name}")
+            if await _until(is_covered, stop):
                 kernels.preload_in_background()
                 names = ", ".join(member.name for member in membership.nodes())
                 say(f"queries:           http://{address}/api/v1/query (Grafana: Prometheus data source)")
@@ -224,27 +237,6 @@ class _LogProbe:
             except LogUnavailable as error:
                 self._reason = str(error)
             self._stop.wait(PROBE_S)
-
-
-class _NodeHeartbeat:
-    """What a node's heartbeats say."""
-
-    def __init__(self, node: Any) -> None:
-        self._node = node
-        self._ready = False
-
-    def applied(self) -> list[int]:
-        positions: dict[int, int] = self._node.views.positions()
-        return [positions[partition] for partition in range(len(positions))]
-
-    def state(self) -> tuple[list[int], bool]:
-        if not self._ready:
-            try:
-                # Once true it stays so; the log is not asked again.
-                self._ready = self._node.progress().ready
-            except LogUnavailable:
-                self._ready = False
-        return self.applied(), self._ready
 
 
 async def _until(condition: Callable[[], bool], stop: asyncio.Event) -> bool:

@@ -1,10 +1,20 @@
-"""Who belongs to the cluster, as a function of the control topic: events in, members out."""
+"""Who belongs to the cluster, as a function of the control topic: records in, members and seats out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from common.control.events import Event, EventKind
+from common.control.events import (
+    LAYOUT_KEY,
+    NODE_PREFIX,
+    Event,
+    EventKind,
+    Layout,
+    Presence,
+    Record,
+    Seat,
+    ordinal_of_key,
+)
 from common.errors import StartupError
 
 LIVE_S = 10.0
@@ -15,26 +25,23 @@ LIVE_S = 10.0
 class Member:
     """A storage node as last heard of.
 
-    heard_ms: the broker's time of its last heartbeat. heard_s: the same on the reader's monotonic clock.
-    The other fields are those of `Event`.
+    heard_ms: the broker's time of its last record. heard_s: the same on the reader's monotonic clock.
+    stopped: it has said goodbye. The other fields are those of `Event`.
     """
 
     name: str
     instance: str
     address: str
-    partitions: int
-    applied: tuple[int, ...]
+    applied: dict[int, int]
+    lagging: frozenset[int]
     ready: bool
+    stopped: bool
     heard_ms: int
     heard_s: float
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What all nodes of a log must agree on; fixed by the first record of the topic."""
-
-    partitions: int
-    format: int
+    def has(self, partition: int) -> bool:
+        """Whether it holds a partition with all that was in the log when it opened it."""
+        return partition in self.applied and partition not in self.lagging
 
 
 class Members:
@@ -43,20 +50,29 @@ class Members:
     def __init__(self) -> None:
         self.layout: Layout | None = None
         self.by_name: dict[str, Member] = {}
+        self.seats: dict[int, Seat] = {}
 
-    def apply(self, event: Event, time_ms: int, heard_s: float) -> str | None:
-        """Take an event in; returns why it is passed over, if it is.
+    def apply(self, record: Record, time_ms: int, heard_s: float) -> str | None:
+        """Take a record in; returns why it is passed over, if it is.
 
         time_ms: the broker's time of the record; the only clock that decides. heard_s: see `Member`.
         """
-        if self.layout is None:
-            self.layout = Layout(event.partitions, event.format)
-        if (event.partitions, event.format) != (self.layout.partitions, self.layout.format):
-            return "another number of partitions or format"
+        match record:
+            case Layout():
+                self.layout = record
+            case Seat():
+                self.seats[record.ordinal] = record
+            case Event():
+                return self._apply_event(record, time_ms, heard_s)
+        return None
+
+    def _apply_event(self, event: Event, time_ms: int, heard_s: float) -> str | None:
         holder = self.by_name.get(event.node)
-        if event.kind is EventKind.LEAVE:
+        if event.kind is EventKind.STOP:
             if holder is not None and holder.instance == event.instance:
-                del self.by_name[event.node]
+                self.by_name[event.node] = replace(
+                    holder, applied={}, ready=False, stopped=True, heard_ms=time_ms, heard_s=heard_s
+                )
             return None
         if holder is not None and not _succeeds(event, holder, time_ms):
             return "its name belongs to another live node"
@@ -64,38 +80,58 @@ class Members:
             event.node,
             event.instance,
             event.address,
-            event.partitions,
             event.applied,
+            event.lagging,
             event.ready,
-            time_ms,
-            heard_s,
+            stopped=False,
+            heard_ms=time_ms,
+            heard_s=heard_s,
         )
         return None
 
-    def forget(self, name: str) -> None:
-        """The record of a name was deleted."""
-        self.by_name.pop(name, None)
+    def forget(self, key: str) -> None:
+        """The record of a key was deleted."""
+        ordinal = ordinal_of_key(key)
+        if ordinal is not None:
+            self.seats.pop(ordinal, None)
+        elif key == LAYOUT_KEY:
+            self.layout = None
+        else:
+            self.by_name.pop(key.removeprefix(NODE_PREFIX), None)
 
-    def check(self, newcomer: Event, topic: str, now_s: float) -> None:
-        """Whether a node may join.
+    def seat_of(self, name: str) -> Seat | None:
+        """The seat of a node: should it have two, that of the lowest ordinal."""
+        mine = [seat for seat in self.seats.values() if seat.node == name]
+        return min(mine, key=lambda seat: seat.ordinal, default=None)
 
-        now_s: the reader's monotonic clock.
-        Raises:
-            StartupError: it has another configuration, or its name belongs to another live node.
-        """
+    def free_ordinal(self) -> int:
+        """The lowest that nobody has: a newcomer takes over what the last one to have it left behind."""
+        return next(ordinal for ordinal in range(len(self.seats) + 1) if ordinal not in self.seats)
+
+    def check_layout(self, wanted: Layout, topic: str) -> None:
+        """Raises StartupError if the cluster has another one."""
         layout = self.layout
-        if layout is not None and newcomer.partitions != layout.partitions:
+        if layout is None or layout == wanted:
+            return
+        if wanted.partitions != layout.partitions:
             raise StartupError(
-                f"the log has {newcomer.partitions} partitions, but {topic} says that this cluster has"
+                f"the log has {wanted.partitions} partitions, but {topic} says that this cluster has"
                 f" {layout.partitions}; the log was made anew or is another one: use another prefix in --log"
             )
-        if layout is not None and newcomer.format != layout.format:
+        if wanted.format != layout.format:
             raise StartupError(
-                f"this version of Tabor writes format {newcomer.format}, but {topic} says that this cluster uses"
+                f"this version of Tabor writes format {wanted.format}, but {topic} says that this cluster uses"
                 f" format {layout.format}; run the version that the other nodes run"
             )
+        raise StartupError(
+            f"--replicas is {wanted.replicas}, but {topic} says that this cluster keeps {layout.replicas};"
+            " leave the flag out"
+        )
+
+    def check_name(self, newcomer: Event, now_s: float) -> None:
+        """Raises StartupError if its name belongs to another live node. now_s: the reader's monotonic clock."""
         holder = self.by_name.get(newcomer.node)
-        if holder is None or holder.instance == newcomer.instance or holder.address == newcomer.address:
+        if holder is None or holder.stopped or _is_same(newcomer, holder):
             return
         age_s = now_s - holder.heard_s
         if age_s < LIVE_S:
@@ -105,8 +141,15 @@ class Members:
             )
 
 
+def seated(seats: dict[int, Seat]) -> list[int]:
+    """Ordinals of the nodes that partitions are given to, ascending."""
+    return sorted(ordinal for ordinal, seat in seats.items() if seat.presence is Presence.IN)
+
+
+def _is_same(event: Event, holder: Member) -> bool:
+    return holder.instance == event.instance or holder.address == event.address
+
+
 def _succeeds(event: Event, holder: Member, time_ms: int) -> bool:
     """Whether a heartbeat may take the place of the last one: same node, restarted, or the old one is gone."""
-    if holder.instance == event.instance or holder.address == event.address:
-        return True
-    return time_ms - holder.heard_ms >= LIVE_S * 1000
+    return holder.stopped or _is_same(event, holder) or time_ms - holder.heard_ms >= LIVE_S * 1000

@@ -95,12 +95,6 @@ def text_frames(texts: list[str]) -> Iterator[bytes]:
     yield frame(Kind.END)
 
 
-def applied_frames(next_offsets: list[int]) -> Iterator[bytes]:
-    """The next offset of each partition, as frames."""
-    yield json_frame(Kind.HEADER, {"v": VERSION, "applied": next_offsets})
-    yield frame(Kind.END)
-
-
 def error_content(error: Exception) -> dict[str, Any]:
     """What a node says of an error, as JSON; `type` decides which error is raised by `error_of`."""
     match error:
@@ -299,15 +293,6 @@ def read_texts(reader: FrameReader) -> list[str]:
     texts = _read_strings(reader, _shape(_opening(reader)))
     reader.end()
     return texts
-
-
-def read_applied(reader: FrameReader) -> tuple[int, ...]:
-    """The next offset of each partition."""
-    applied = _opening(reader).get("applied")
-    if not isinstance(applied, list) or not all(type(offset) is int for offset in applied):
-        raise WireError("the answer lacks the applied offsets")
-    reader.end()
-    return tuple(applied)
 
 
 def _opening(reader: FrameReader) -> dict[str, Any]:

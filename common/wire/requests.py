@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -10,10 +11,10 @@ import orjson
 from common.errors import CallerError
 from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 
-VERSION = 1
+VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "caught_up")
+_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars")
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 
@@ -23,7 +24,8 @@ class ReadRequest:
     """What a node is asked.
 
     node: name of the node that is meant; another one refuses.
-    required: next offset of each partition that must have been reached before reading; None for an eventual read.
+    partitions: what to read, ascending; a node that does not hold them all refuses.
+    required: next offset that each of them must have reached before reading; None for an eventual read.
     wait_s: how long the node may wait for that.
     matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
     max_samples: of `select`. max_series: of `select` and `series`.
@@ -31,6 +33,7 @@ class ReadRequest:
     """
 
     node: str
+    partitions: tuple[int, ...]
     required: tuple[int, ...] | None = None
     wait_s: float = 0.0
     matcher_sets: tuple[tuple[Matcher, ...], ...] = field(default=())
@@ -50,6 +53,7 @@ def encode_request(request: ReadRequest) -> bytes:
     content = {
         "v": VERSION,
         "node": request.node,
+        "partitions": request.partitions,
         "required": request.required,
         "wait_s": request.wait_s,
         "matcher_sets": [[[m.op.value, m.name, m.value] for m in matchers] for matchers in request.matcher_sets],
@@ -76,14 +80,19 @@ def parse_request(body: bytes) -> ReadRequest:
         raise CallerError(f"the request is not JSON: {error}") from None
     if not isinstance(content, dict) or content.get("v") != VERSION:
         raise CallerError(f"the request is not of version {VERSION}")
-    required = content.get("required")
+    partitions, required = content.get("partitions"), content.get("required")
     wait_s = content.get("wait_s")
+    if not isinstance(partitions, list) or not _are_partitions(partitions):
+        raise CallerError("'partitions' is not an ascending list of partitions")
     if required is not None and not (isinstance(required, list) and all(type(o) is int for o in required)):
         raise CallerError("'required' is not a list of offsets")
+    if required is not None and len(required) != len(partitions):
+        raise CallerError("'required' has not one offset for each partition")
     if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= MAX_WAIT_S:
         raise CallerError(f"'wait_s' is not between 0 and {MAX_WAIT_S:g}")
     return ReadRequest(
         node=_text(content, "node"),
+        partitions=tuple(partitions),
         required=None if required is None else tuple(required),
         wait_s=float(wait_s),
         matcher_sets=_matcher_sets(content.get("matcher_sets")),
@@ -93,6 +102,11 @@ def parse_request(body: bytes) -> ReadRequest:
         max_series=_integer(content, "max_series", 0),
         label=_text(content, "label"),
     )
+
+
+def _are_partitions(content: list[Any]) -> bool:
+    are_numbers = all(type(partition) is int and partition >= 0 for partition in content)
+    return are_numbers and all(one < other for one, other in pairwise(content))
 
 
 def _matcher_sets(content: Any) -> tuple[tuple[Matcher, ...], ...]:

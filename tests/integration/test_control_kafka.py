@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from common.control.base import ControlRecord
 from common.control.kafka import KafkaControlTopic
 from common.errors import StartupError
-from common.membership import Announcement, Announcer, Membership
+from common.membership import Announcement, Announcer, Membership, NodeState
 from tests.kafka_broker import Broker
 from tests.processes import free_port, wait_for
 
@@ -89,11 +89,12 @@ def test_nodes_announce_themselves_over_kafka_and_leave(
     here, there = Membership(topic), Membership(theirs)
     here.start()
     there.start()
-    node = Announcer(here, Announcement("a", "h:1", 2, state=lambda: ([1, 2], True)))
-    second = Announcer(there, Announcement("a", "h:2", 2, state=lambda: ([1, 2], True)))
+    state = NodeState({0: 1, 1: 2}, frozenset(), ready=True)
+    node = Announcer(here, Announcement("a", "h:1", 2, state=lambda: state))
+    second = Announcer(there, Announcement("a", "h:2", 2, state=lambda: state))
     try:
         node.start()
-        wait_for(there.has_ready_node, "the node is known")
+        wait_for(lambda: not there.uncovered(2), "the node is known")
         with pytest.raises(StartupError, match="is alive at h:1"):
             second.start()
         node.leave()

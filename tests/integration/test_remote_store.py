@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.control.events import Event, EventKind, encode_event
+from common.control.events import Event, EventKind, encode_record, key_of
 from common.errors import CallerError, LogUnavailable, RetryableError
 from common.labels import LabelTable, canonical_labels
 from common.membership import Membership
@@ -59,11 +59,18 @@ class Node:
     asked: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_applied(self, wanted: Sequence[int], timeout_s: float) -> None:
+    def over(self, partitions: Sequence[int]) -> Any:
+        missing = [partition for partition in partitions if partition >= len(self.applied)]
+        if missing:
+            raise RetryableError(f"this node does not hold partition {missing[0]}")
+        # All series are in the first partition.
+        return self.store if 0 in partitions else MemoryStore()
+
+    def wait_applied(self, wanted: Mapping[int, int], timeout_s: float) -> None:
         self.asked += 1
         with self.changed:
             if not self.changed.wait_for(
-                lambda: all(a >= w for a, w in zip(self.applied, wanted, strict=True)), timeout_s
+                lambda: all(self.applied[partition] >= offset for partition, offset in wanted.items()), timeout_s
             ):
                 raise NotCaughtUp(f"{self.name} is at {self.applied}")
 
@@ -91,7 +98,7 @@ def served(app: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def serving(node: Node) -> Iterator[str]:
-    reads = NodeReads(node.name, node.store, node.wait_applied, lambda: list(node.applied), keep_alive_s=0.05)
+    reads = NodeReads(node.name, node, keep_alive_s=0.05)
     app = FastAPI()
     app.include_router(reads.router())
     with served(app) as address:
@@ -116,14 +123,15 @@ class Cluster:
         self.membership = Membership(self.broker.topic())
         self.membership.start()
         assert self.membership.wait_read(10)
-        self.store = RemoteStore(self.membership, high_watermarks, **options)
+        self.store = RemoteStore(self.membership, 2, high_watermarks, **options)
 
     def write(
         self, name: str, address: str, *, ready: bool = True, applied: Sequence[int] = (10, 10), age_s: float = 0.0
     ) -> int:
-        event = Event(EventKind.HEARTBEAT, name, name, address, 2, 1, tuple(applied), ready, 0)
+        held = dict(enumerate(applied))
+        event = Event(EventKind.HEARTBEAT, name, name, address, held, frozenset(), ready, 0)
         self.broker.clock_ms = lambda: time.time_ns() // 1_000_000 - round(age_s * 1000)
-        return self.broker.append(name, encode_event(event))
+        return self.broker.append(key_of(event), encode_record(event))
 
     def announce(self, name: str, address: str, *, ready: bool = True, applied: Sequence[int] = (10, 10)) -> None:
         offset = self.write(name, address, ready=ready, applied=applied)
@@ -270,7 +278,7 @@ def test_a_node_long_not_heard_is_asked_only_while_nobody_is_heard() -> None:
     with serving(Node("one")) as address, socket.create_server(("127.0.0.1", 0)) as gone:
         cluster = Cluster(backlog=lambda c: c.write("one", address, age_s=60))
         try:
-            assert not cluster.membership.has_ready_node()
+            assert cluster.membership.uncovered(2) == [0, 1]
             assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
             cluster.announce("two", f"127.0.0.1:{gone.getsockname()[1]}", ready=False)
             with pytest.raises(
@@ -346,10 +354,10 @@ def test_the_next_node_is_asked_when_one(fault: str) -> None:
     cluster = Cluster(silence_s=0.3)
     try:
         with tcp(BROKEN[fault]) as broken, serving(Node("two")) as address:
-            cluster.announce("one", broken, applied=(11, 11))
+            cluster.announce("one", broken, applied=(5000, 5000))
             with pytest.raises(RetryableError, match="one at 127"):
                 cluster.store.select(UP, *EVERYTHING, 10)
-            cluster.store._avoid_until_s.clear()
+            cluster.store._scatter._avoid_until_s.clear()
             cluster.announce("two", address)
             assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
     finally:
@@ -360,11 +368,15 @@ def test_a_refused_connection_goes_to_the_next_node_and_the_dead_one_is_avoided(
     with socket.create_server(("127.0.0.1", 0)) as sock:
         dead = f"127.0.0.1:{sock.getsockname()[1]}"
     with serving(Node("two")) as address:
-        cluster.announce("one", dead, applied=(11, 11))
+        cluster.announce("one", dead, applied=(5000, 5000))
         cluster.announce("two", address)
-        assert cluster.store._candidates([], None)[0].name == "one"
+        assert candidates(cluster) == {0: ["one", "two"], 1: ["one", "two"]}
         assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
-        assert cluster.store._candidates([], None)[0].name == "two"
+        assert candidates(cluster) == {0: ["two", "one"], 1: ["two", "one"]}
+
+
+def candidates(cluster: Cluster) -> dict[int, list[str]]:
+    return cluster.store._scatter.candidates({})[0]
 
 
 def test_a_node_that_works_for_long_is_waited_for() -> None:
@@ -386,6 +398,15 @@ def in_a_context(work: Callable[[], Any]) -> Any:
     return contextvars.Context().run(work)
 
 
+def read_strongly(cluster: Cluster, timeout_s: float) -> Selection:
+    def read() -> Selection:
+        cluster.store.wait_caught_up(timeout_s)
+        return cluster.store.select(UP, *EVERYTHING, 10)
+
+    found: Selection = in_a_context(read)
+    return found
+
+
 def test_a_strong_read_waits_until_a_node_has_applied_the_log() -> None:
     cluster = Cluster(lambda: [12, 10])
     try:
@@ -393,10 +414,10 @@ def test_a_strong_read_waits_until_a_node_has_applied_the_log() -> None:
         with serving(node) as address:
             cluster.announce("one", address)
             with pytest.raises(NotCaughtUp, match="one is behind"):
-                in_a_context(lambda: cluster.store.wait_caught_up(0.2))
+                read_strongly(cluster, 0.2)
             timer = threading.Timer(0.2, node.advance, (12, 10))
             timer.start()
-            in_a_context(lambda: cluster.store.wait_caught_up(30))
+            assert len(read_strongly(cluster, 30).labels) == 1
             assert node.applied == [12, 10]
             timer.join()
     finally:
@@ -404,18 +425,13 @@ def test_a_strong_read_waits_until_a_node_has_applied_the_log() -> None:
 
 
 def test_a_strong_read_goes_to_a_node_that_has_what_it_needs_whatever_the_heartbeats_say() -> None:
-    cluster = Cluster(lambda: [12, 12])
-    behind, ahead = Node("behind", MemoryStore()), Node("ahead", applied=[12, 12])
+    cluster = Cluster(lambda: [5000, 5000])
+    behind, ahead = Node("behind", MemoryStore()), Node("ahead", applied=[5000, 5000])
     try:
         with serving(behind) as first, serving(ahead) as second:
-            cluster.announce("behind", first, applied=(11, 11))
+            cluster.announce("behind", first, applied=(4999, 4999))
             cluster.announce("ahead", second, applied=(3, 3))
-
-            def read() -> Selection:
-                cluster.store.wait_caught_up(30)
-                return cluster.store.select(UP, *EVERYTHING, 10)
-
-            assert len(in_a_context(read).labels) == 1
+            assert len(read_strongly(cluster, 30).labels) == 1
             asked = behind.asked
             # An eventual read in a context of its own takes the first at hand, and waits for nobody.
             assert len(in_a_context(lambda: cluster.store.select(UP, *EVERYTHING, 10)).labels) == 0
@@ -430,16 +446,12 @@ def test_a_strong_read_does_not_fall_back_to_a_node_that_is_behind() -> None:
     try:
         with serving(behind) as first:
             cluster.announce("behind", first)
-
-            def read() -> None:
-                with serving(ahead) as second:
-                    cluster.announce("ahead", second)
-                    cluster.store.wait_caught_up(2)
-                # The node that had everything is gone before the read.
-                with pytest.raises(NotCaughtUp, match=r"ahead at .*behind is behind|behind is behind.*ahead at"):
-                    cluster.store.select(UP, *EVERYTHING, 10)
-
-            in_a_context(read)
+            with serving(ahead) as second:
+                cluster.announce("ahead", second)
+                assert len(read_strongly(cluster, 5).labels) == 1
+            # The node that had everything is gone before the next read.
+            with pytest.raises(NotCaughtUp, match=r"ahead at .*behind is behind|behind is behind.*ahead at"):
+                read_strongly(cluster, 1)
     finally:
         cluster.close()
 
@@ -478,15 +490,20 @@ def test_a_strong_read_fails_when_the_log_does_not_answer() -> None:
         cluster.close()
 
 
-def test_a_node_with_other_partitions_is_passed_over() -> None:
-    cluster = Cluster(lambda: [1, 1, 1])
-    try:
-        with serving(Node("one")) as address:
-            cluster.announce("one", address)
-            with pytest.raises(RetryableError, match="holds 2 partitions, not 3"):
-                in_a_context(lambda: cluster.store.wait_caught_up(5))
-    finally:
-        cluster.close()
+def test_a_partition_that_no_node_holds_fails_the_query_by_its_number(cluster: Cluster) -> None:
+    with serving(Node("one")) as address:
+        cluster.announce("one", address, applied=(10,))
+        with pytest.raises(RetryableError, match="no storage node can answer for partition 1: none holds it"):
+            cluster.store.select(UP, *EVERYTHING, 10)
+
+
+def test_a_node_that_has_dropped_a_partition_since_is_passed_over(cluster: Cluster) -> None:
+    with serving(Node("one", applied=[10])) as first, serving(Node("two")) as second:
+        cluster.announce("one", first, applied=(5000, 5000))
+        with pytest.raises(RetryableError, match="does not hold partition 1"):
+            cluster.store.select(UP, *EVERYTHING, 10)
+        cluster.announce("two", second)
+        assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
 
 
 def post(address: str, body: bytes, path: str = "/internal/v1/select") -> tuple[int, bytes]:
@@ -496,15 +513,23 @@ def post(address: str, body: bytes, path: str = "/internal/v1/select") -> tuple[
     return response.status_code, response.content
 
 
+UNREADABLE = [
+    b'{"v":2,"wait_s":0,"partitions":[0],"required":["a"]}',
+    b'{"v":2,"wait_s":0,"partitions":[0],"required":[1,2]}',
+    b'{"v":2,"wait_s":0,"partitions":[1,0],"required":null}',
+    b'{"v":2,"wait_s":0,"partitions":[-1],"required":null}',
+]
+
+
 def test_requests_that_cannot_be_read_are_refused_with_a_reason() -> None:
     with serving(Node("one")) as address:
-        for body in (b"", b"[]", b"{}", b'{"v":2}', b'{"v":1,"wait_s":0}', b'{"v":1,"required":["a"],"wait_s":0}'):
+        for body in (b"", b"[]", b"{}", b'{"v":3}', b'{"v":2,"wait_s":0}', *UNREADABLE):
             status, answer = post(address, body)
             assert status == 400
             assert b'"type":"caller"' in answer
         assert post(address, b" " * ((16 << 20) + 1))[0] == 413
         other = (
-            b'{"v":1,"node":"two","required":null,"wait_s":0,"matcher_sets":[[]],"min_time_ms":0,'
+            b'{"v":2,"node":"two","partitions":[0,1],"required":null,"wait_s":0,"matcher_sets":[[]],"min_time_ms":0,'
             b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
         )
         assert post(address, other)[0] == 421
@@ -513,11 +538,11 @@ def test_requests_that_cannot_be_read_are_refused_with_a_reason() -> None:
 
 def test_too_many_waiting_reads_are_refused() -> None:
     node = Node("one")
-    reads = NodeReads("one", node.store, node.wait_applied, lambda: node.applied, max_reads=1)
+    reads = NodeReads("one", node, max_reads=1)
     app = FastAPI()
     app.include_router(reads.router())
     body = (
-        b'{"v":1,"node":"one","required":[99,99],"wait_s":60,"matcher_sets":[[]],"min_time_ms":0,'
+        b'{"v":2,"node":"one","partitions":[0,1],"required":[99,99],"wait_s":60,"matcher_sets":[[]],"min_time_ms":0,'
         b'"max_time_ms":1,"max_samples":1,"max_series":1,"label":""}'
     )
     with served(app) as address:
@@ -531,3 +556,62 @@ def test_too_many_waiting_reads_are_refused() -> None:
             thread.join()
         reads.close()
         assert post(address, body)[0] == 503
+
+
+def test_a_silent_node_is_hedged_long_before_it_is_given_up(cluster: Cluster) -> None:
+    with tcp(hang) as silent, serving(Node("two")) as address:
+        cluster.announce("one", silent, applied=(5000, 5000))
+        cluster.announce("two", address)
+        begin = time.monotonic()
+        assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
+        assert time.monotonic() - begin < 2.0, "the limit of silence is 5 s"
+        assert candidates(cluster)[0] == ["two", "one"], "the silent one is avoided"
+
+
+def test_a_node_that_takes_longer_than_usual_is_hedged() -> None:
+    release = threading.Event()
+
+    class Stuck(MemoryStore):
+        def select(self, *arguments: Any) -> Selection:
+            assert release.wait(30)
+            return super().select(*arguments)
+
+    cluster = Cluster()
+    try:
+        series: Any = [({"__name__": "up"}, [(1, 1.0)])]
+        with serving(Node("one", Stuck(series))) as first, serving(Node("two", MemoryStore(series))) as second:
+            cluster.announce("two", second)
+            for _ in range(30):
+                cluster.store.select(UP, *EVERYTHING, 10)
+            cluster.announce("one", first, applied=(5000, 5000))
+            assert candidates(cluster)[0] == ["one", "two"]
+            # It gives signs of life, and answers nothing.
+            assert len(cluster.store.select(UP, *EVERYTHING, 10).labels) == 1
+            release.set()
+    finally:
+        release.set()
+        cluster.close()
+
+
+def test_partitions_on_different_nodes_are_put_together(cluster: Cluster) -> None:
+    class Part(Node):
+        def over(self, partitions: Sequence[int]) -> Any:
+            assert len(partitions) == 1
+            label = {"__name__": "up", "partition": str(partitions[0]), self.name: "x"}
+            return MemoryStore([(label, [(1, float(partitions[0]))])])
+
+    with serving(Part("one")) as first, serving(Part("two")) as second:
+        for name, address, partition in (("one", first, 0), ("two", second, 1)):
+            event = Event(EventKind.HEARTBEAT, name, name, address, {partition: 1}, frozenset(), True, 0)
+            cluster.broker.clock_ms = lambda: time.time_ns() // 1_000_000
+            offset = cluster.broker.append(key_of(event), encode_record(event))
+            assert cluster.membership.wait_position(offset + 1, 10)
+        found = rows(cluster.store.select(UP, *EVERYTHING, 10))
+        assert len(found) == 2
+        assert cluster.store.label_values("partition", [UP], *EVERYTHING) == ["0", "1"]
+        assert cluster.store.label_names([UP], *EVERYTHING) == ["__name__", "one", "partition", "two"]
+        assert len(cluster.store.series([UP], *EVERYTHING)) == 2
+        with pytest.raises(TooManySamples):
+            cluster.store.select(UP, *EVERYTHING, 1)
+        with pytest.raises(TooManySeries):
+            cluster.store.series([UP], *EVERYTHING, 1)

@@ -77,7 +77,7 @@ class Checker:
         with node.reading(calmly=True) as real:
             found = self._select(real, [], MIN_TIME_MS, MAX_TIME_MS)
             wanted: Found = {}
-            for partition, shard in enumerate(real.views.shards):
+            for partition, shard in real.views.shards.items():
                 state = shard.state
                 model = self.model(node, partition, state.next_offset)
                 oracle = model.oracle

@@ -127,7 +127,7 @@ class SimNode:
         node = self.node
         if node is None or node._views is None:
             return
-        for shard in node.views.shards:
+        for shard in node.views.shards.values():
             if shard.lock.locked() or shard.state.index._lock._is_owned():  # type: ignore[attr-defined]
                 return
         with self._doing("apply"):
@@ -160,7 +160,7 @@ class SimNode:
         node, self.node = self.node, None
         if node is not None:
             if node._views is not None:
-                durable = node.views.durable_offsets
+                durable = node.views.durable_offsets.values()
                 self._durable = [max(pair) for pair in zip(self._durable, durable, strict=True)]
             node._folder_lock.close()
         self._folders.lose_unflushed(self._config.data_dir)
@@ -188,7 +188,8 @@ class SimNode:
         for thread in node._threads:
             thread.join()
         node._threads = []
-        for partition, (offset, durable) in enumerate(zip(node.views.saved_offsets(), self._durable, strict=True)):
+        saved = node.views.saved_offsets().values()
+        for partition, (offset, durable) in enumerate(zip(saved, self._durable, strict=True)):
             assert offset >= durable, (
                 f"partition {partition} of {self.name} went back to {offset}; {durable} was durable"
             )
@@ -200,11 +201,11 @@ class SimNode:
         with self._doing("stop"):
             assert self.node is not None
             views = self.node.views
-            positions = list(views.positions().values())
+            positions = views.positions()
             self.node.close()
             if not self.disk_full and not self.read_errors:
                 assert views.durable_offsets == positions, f"{self.name} stopped without saving all of {positions}"
-            self._durable = [max(pair) for pair in zip(self._durable, views.durable_offsets, strict=True)]
+            self._durable = [max(pair) for pair in zip(self._durable, views.durable_offsets.values(), strict=True)]
             self.alive, self.node = False, None
 
     def apply(self, rounds: int) -> None:

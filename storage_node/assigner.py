@@ -1,0 +1,112 @@
+"""Keeps a node of a cluster at what it has to hold.
+
+control topic ─► Membership ─► decide() ─► StorageNode.assign()
+                     ▲            └──────► seats of nodes that are silent for too long
+                     └── heartbeats: state()
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from common.control.events import encode_record, key_of
+from common.control.members import LIVE_S
+from common.errors import LogUnavailable
+from common.events import EventLog
+from common.membership import Cluster, Membership, NodeState
+from storage_node.assignment import Targets, decide, long_silent
+from storage_node.config import REBUILD_AFTER_S
+from storage_node.service import StorageNode
+
+LOOK_S = 0.2
+GRACE_S = 5.0
+"""How long a partition is kept after the heartbeats have ceased to offer it, for reads under way."""
+_SAY_AGAIN_S = 10.0
+
+_log = EventLog("storage_node")
+
+
+class Assigner:
+    """Follows the cluster for the node `name`. `start` it once the node has started, `close` it before the node.
+
+    rebuild_after_s: after so long a silence of a node its partitions are rebuilt elsewhere.
+    """
+
+    def __init__(
+        self,
+        membership: Membership,
+        node: StorageNode,
+        name: str,
+        *,
+        rebuild_after_s: float = REBUILD_AFTER_S,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._membership = membership
+        self._node = node
+        self._name = name
+        self._rebuild_after_s = rebuild_after_s
+        self._grace_s = grace_s
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"{name}-assignment", daemon=True)
+        # Partitions to be dropped, and since when nobody has been told of them.
+        self._spare_since_s: dict[int, float] = {}
+        self._live_since_s: float | None = None
+        self._said_away_s: dict[int, float] = {}
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def state(self) -> NodeState:
+        """For the node's heartbeats."""
+        node = self._node
+        spare = self._spare_since_s
+        applied = {p: offset for p, offset in node.views.positions().items() if p not in spare}
+        return NodeState(applied, frozenset(applied.keys() - node.ready_partitions()), node.is_ready())
+
+    def look(self) -> None:
+        """Act on what the control topic says now."""
+        cluster = self._membership.cluster()
+        if cluster.layout is None or not any(seat.node == self._name for seat in cluster.seats.values()):
+            return
+        now_s = self._clock()
+        live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
+        held = self._node.views.shards.keys()
+        decision = decide(self._name, Targets(cluster.layout, cluster.seats), live, held)
+        self._spare_since_s = {p: self._spare_since_s.get(p, now_s) for p in decision.spare}
+        kept = {p for p, since_s in self._spare_since_s.items() if now_s - since_s < self._grace_s}
+        self._node.assign(decision.hold | kept)
+        self._mark_silent(cluster, now_s)
+
+    def _mark_silent(self, cluster: Cluster, now_s: float) -> None:
+        """Mark nodes that are gone for long, unless it is this node that does not hear them."""
+        me = cluster.members.get(self._name)
+        if me is None or not self._membership.is_live(me):
+            self._live_since_s = None
+            return
+        if self._live_since_s is None:
+            self._live_since_s = now_s
+        if now_s - self._live_since_s < LIVE_S:
+            return
+        live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
+        silent_s = {name: self._membership.age_s(one) for name, one in cluster.members.items()}
+        for seat in long_silent(self._name, cluster.seats, live, silent_s, self._rebuild_after_s):
+            if now_s - self._said_away_s.get(seat.ordinal, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+                self._said_away_s[seat.ordinal] = now_s
+                _log.warning("node_silent", node=seat.node, ordinal=seat.ordinal, silent_s=silent_s[seat.node])
+                self._membership.topic.send(key_of(seat), encode_record(seat))
+
+    def _follow(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            try:
+                self.look()
+            except LogUnavailable as error:
+                _log.warning("log_unavailable", reason=str(error))
