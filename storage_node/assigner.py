@@ -1,6 +1,6 @@
 """Keeps a node of a cluster at what it has to hold.
 
-control topic ─► Membership ─► decide() ─► StorageNode.assign()
+control topic ─► Membership ─► decide() ─► Acquirer ─► StorageNode.assign()
                      ▲            └──────► seats of nodes that are silent for too long
                      └── heartbeats: state()
 """
@@ -16,8 +16,10 @@ from common.control.members import LIVE_S
 from common.errors import LogUnavailable
 from common.events import EventLog
 from common.membership import Cluster, Membership, NodeState
-from storage_node.assignment import Targets, decide, long_silent
+from storage_node.acquiring import Acquirer
+from storage_node.assignment import Targets, decide, long_silent, sources_of
 from storage_node.config import REBUILD_AFTER_S
+from storage_node.copies import Copies
 from storage_node.service import StorageNode
 
 LOOK_S = 0.2
@@ -39,6 +41,8 @@ class Assigner:
         membership: Membership,
         node: StorageNode,
         name: str,
+        acquirer: Acquirer,
+        copies: Copies,
         *,
         rebuild_after_s: float = REBUILD_AFTER_S,
         grace_s: float = GRACE_S,
@@ -47,6 +51,8 @@ class Assigner:
         self._membership = membership
         self._node = node
         self._name = name
+        self._acquirer = acquirer
+        self._copies = copies
         self._rebuild_after_s = rebuild_after_s
         self._grace_s = grace_s
         self._clock = clock
@@ -83,7 +89,8 @@ class Assigner:
         decision = decide(self._name, Targets(cluster.layout, cluster.seats), live, held)
         self._spare_since_s = {p: self._spare_since_s.get(p, now_s) for p in decision.spare}
         kept = {p for p, since_s in self._spare_since_s.items() if now_s - since_s < self._grace_s}
-        self._node.assign(decision.hold | kept)
+        lacking = {p: sources_of(p, self._name, live) for p in decision.hold - held}
+        self._node.assign((decision.hold & held) | self._acquirer.want(lacking) | kept)
         self._mark_silent(cluster, now_s)
 
     def _mark_silent(self, cluster: Cluster, now_s: float) -> None:
@@ -106,6 +113,7 @@ class Assigner:
 
     def _follow(self) -> None:
         while not self._stop.wait(LOOK_S):
+            self._copies.expire()
             try:
                 self.look()
             except LogUnavailable as error:

@@ -28,7 +28,9 @@ class Targets:
 
     def __init__(self, layout: Layout, seats: Mapping[int, Seat]) -> None:
         ordinals = tuple(seated(dict(seats)))
-        self._placement = _placement(layout.partitions, layout.replicas, ordinals)
+        # An ordinal without a seat is given again, so the highest seat says how many there are.
+        n_ordinals = max(seats, default=-1) + 1
+        self._placement = _placement(layout.partitions, layout.replicas, ordinals, n_ordinals)
         self._names = {ordinal: seats[ordinal].node for ordinal in ordinals}
 
     def of(self, partition: int) -> list[str]:
@@ -40,10 +42,10 @@ class Targets:
 
 
 @lru_cache(maxsize=4)
-def _placement(n_partitions: int, n_replicas: int, ordinals: tuple[int, ...]) -> list[list[int]]:
-    if not ordinals:
-        return [[] for _ in range(n_partitions)]
-    placed: list[list[int]] = assign(n_partitions, n_replicas, ordinals).tolist()
+def _placement(
+    n_partitions: int, n_replicas: int, ordinals: tuple[int, ...], n_ordinals: int
+) -> list[list[int]]:
+    placed: list[list[int]] = assign(n_partitions, n_replicas, ordinals, n_ordinals).tolist()
     return placed
 
 
@@ -63,6 +65,12 @@ def decide(name: str, targets: Targets, live: Mapping[str, Member], held: Set[in
             settled = wanted and all(node in live and live[node].has(partition) for node in wanted)
             (spare if settled else hold).add(partition)
     return Decision(frozenset(hold), frozenset(spare))
+
+
+def sources_of(partition: int, name: str, live: Mapping[str, Member]) -> list[Member]:
+    """Nodes that can give the node `name` a copy, the most caught up first."""
+    having = [member for member in live.values() if member.name != name and member.has(partition)]
+    return sorted(having, key=lambda member: (-member.applied[partition], member.name))
 
 
 def long_silent(

@@ -10,6 +10,7 @@ HEAD_SAMPLES = 3_000_000
 
 
 REBUILD_AFTER_S = 600.0
+COPY_RATE = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,14 @@ class ClusterConfig:
 
     replicas: nodes that each partition is on; None takes what the cluster has.
     rebuild_after_s: after so long a silence of a node its partitions are rebuilt elsewhere.
+    use_peers: whether partitions come as copies from other nodes; else from the log.
+    copy_rate_bytes_per_s: at which this node gives copies to others.
     """
 
     replicas: int | None = None
     rebuild_after_s: float = REBUILD_AFTER_S
+    use_peers: bool = True
+    copy_rate_bytes_per_s: int = COPY_RATE
 
 
 @dataclass(frozen=True, slots=True)

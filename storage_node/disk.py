@@ -41,6 +41,16 @@ class Batch:
         self.ranges.append((start, end))
 
 
+class FrozenDisk(Protocol):
+    """A disk as it was at one moment."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of one key."""
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """As that of `Disk`."""
+
+
 class Disk(Protocol):
     """Ordered keys and values. Methods may be called from any thread; all raise DiskError."""
 
@@ -58,6 +68,9 @@ class Disk(Protocol):
 
     def flush(self) -> None:
         """Return when everything written before the call survives a crash."""
+
+    def freeze(self) -> FrozenDisk:
+        """The disk as it is now, whatever is written later; what it keeps is freed when it is let go."""
 
     def reclaim(self, start: bytes, end: bytes) -> None:
         """Give the space of deleted keys in [start, end) back to the file system; may take a while."""
@@ -163,6 +176,12 @@ class RocksDisk:
         except Exception as error:
             raise DiskError(f"RocksDB cannot flush: {error}") from error
 
+    def freeze(self) -> FrozenDisk:
+        try:
+            return _RocksSnapshot(self._db.snapshot())
+        except Exception as error:
+            raise DiskError(_why_not_read(error)) from error
+
     def reclaim(self, start: bytes, end: bytes) -> None:
         self.flush()
         try:
@@ -175,6 +194,25 @@ class RocksDisk:
             self._db.close()
         except Exception as error:  # rocksdict flushes first; where that fails it closes all the same
             _log.warning("closed_without_flush", reason=str(error))
+
+
+class _RocksSnapshot:
+    def __init__(self, snapshot: Any) -> None:
+        self._snapshot = snapshot
+
+    def get(self, key: bytes) -> bytes | None:
+        return next((value for found, value in self.scan(key, key + b"\x00") if found == key), None)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        from rocksdict import ReadOptions
+
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        options.fill_cache(False)
+        try:
+            yield from self._snapshot.items(from_key=start, read_opt=options)
+        except Exception as error:
+            raise DiskError(_why_not_read(error)) from error
 
 
 def _options(write_buffer_bytes: int) -> Any:

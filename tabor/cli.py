@@ -232,6 +232,13 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
         default="10m",
         help="After so long a silence of another node its partitions are rebuilt on the nodes that are left.",
     ),
+    option(
+        "--from",
+        type=click.Choice(["peers", "log"]),
+        default="peers",
+        help="Where partitions that this node lacks come from; from peers means as copies, and then from the log.",
+    ),
+    option("--copy-rate", type=SIZE_BYTES, default="100MiB", help="Bytes a second that other nodes may copy."),
 )
 @click.pass_context
 def storage_node(ctx: click.Context, /, **options: Any) -> None:

@@ -31,7 +31,12 @@ def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:
 
 
 def cluster(options: Mapping[str, Any]) -> ClusterConfig:
-    return ClusterConfig(replicas=options["replicas"], rebuild_after_s=options["rebuild_after"] / 1000)
+    return ClusterConfig(
+        replicas=options["replicas"],
+        rebuild_after_s=options["rebuild_after"] / 1000,
+        use_peers=options["from"] == "peers",
+        copy_rate_bytes_per_s=options["copy_rate"],
+    )
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:

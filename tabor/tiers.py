@@ -2,7 +2,8 @@
 
 ingest:        HTTP ─► ingest.http ─► Ingestor ─► Kafka
 storage-node:  Kafka ─► StorageNode ─► NodeStore ◄─ storage_node.reads_http ◄─ HTTP of query servers
-                            └─ Announcer ─► control topic
+                            ├─ Assigner ◄─ Membership ◄─ control topic ◄─ Announcer
+                            └─ Acquirer ◄─ copies_http of other nodes
 query:         control topic ─► Membership ─► RemoteStore ◄─ Engine ◄─ QueryService ◄─ query.http ◄─ HTTP
 """
 
@@ -123,26 +124,32 @@ async def _serve_storage_node(
 ) -> None:
     from fastapi import Depends
 
+    from storage_node.acquiring import Acquirer
     from storage_node.assigner import Assigner
+    from storage_node.copies import Copies
+    from storage_node.copies_http import router as copies_router
     from storage_node.http import router
     from storage_node.reads_http import NodeReads
     from storage_node.service import StorageNode
 
     node = StorageNode(log, config)
     state = NodeState(node)
-    assigner = Assigner(membership, node, config.name, rebuild_after_s=cluster.rebuild_after_s)
+    acquirer = Acquirer(log, lambda: node.views, use_peers=cluster.use_peers)
+    copies = Copies(lambda: node.views, cluster.copy_rate_bytes_per_s)
+    assigner = Assigner(membership, node, config.name, acquirer, copies, rebuild_after_s=cluster.rebuild_after_s)
     says = Announcement(
         config.name, str(reached_at), log.partitions, state=assigner.state, replicas=cluster.replicas
     )
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store)
     app = build_app(state.readiness, "reads", "status")
-    for routes in (router(node), reads.router()):
+    for routes in (router(node), reads.router(), copies_router(config.name, copies)):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 
     def start() -> None:
         node.start(())
         announcer.start()
+        acquirer.start()
         assigner.start()
 
     try:
@@ -162,6 +169,7 @@ async def _serve_storage_node(
     finally:
         await asyncio.to_thread(announcer.leave)
         await asyncio.to_thread(assigner.close)
+        await asyncio.to_thread(acquirer.close)
         await asyncio.to_thread(reads.close)
         await asyncio.to_thread(node.close)
 

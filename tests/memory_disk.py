@@ -41,6 +41,11 @@ class MemoryDisk:
         self._durable = dict(self._values)
         self._unflushed.clear()
 
+    def freeze(self) -> MemoryDisk:
+        frozen = MemoryDisk()
+        frozen._values = dict(self._values)
+        return frozen
+
     def reclaim(self, start: bytes, end: bytes) -> None:
         self.flush()
 

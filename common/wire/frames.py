@@ -54,6 +54,7 @@ class Kind(IntEnum):
     HISTOGRAM_POSITIONS = 10
     HISTOGRAM_LENGTHS = 11
     HISTOGRAM_BYTES = 12
+    PAIRS = 13
 
 
 class _ThreadState(threading.local):

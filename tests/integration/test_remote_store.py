@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +43,7 @@ from storage_node.reads_http import NodeReads
 from tests.memory_control import Broker
 from tests.memory_store import MemoryStore
 from tests.processes import wait_for
+from tests.served import served
 
 UP = [Matcher(MatchOp.EQUAL, "__name__", "up")]
 EVERYTHING = (MIN_TIME_MS, MAX_TIME_MS)
@@ -78,22 +78,6 @@ class Node:
         with self.changed:
             self.applied = list(applied)
             self.changed.notify_all()
-
-
-@contextlib.contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Serve an ASGI application in a thread; gives its address."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        sock.close()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,240 @@
+"""How a node comes by a partition: as a copy of another node's, else from the log.
+
+Assigner ── want(partitions, sources) ──► a thread ──► copy from a peer ─┐
+                                                   └─► nothing to copy ──┴─► settled(): it may be opened
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from common.control.members import Member
+from common.errors import LogUnavailable, RetryableError
+from common.events import EventLog
+from common.log.base import Log
+from common.wire.frames import MEDIA_TYPE, FrameReader, Kind, WireError, parse_object
+from storage_node.copies import VERSION, CopyWriter
+from storage_node.copies_http import PATH, encode_request
+from storage_node.errors import DiskError
+from storage_node.views import FORMAT_VERSION, Views
+
+SHORT_LOG_RECORDS = 1000
+"""A partition of which the log has all, and no more than that, is quicker read from there."""
+PEER_WAIT_S = 60.0
+"""How long a partition whose log has lost its start waits for a node that could give a copy."""
+ROUNDS = 3
+RESUMES = 20
+_PAUSE_S = 1.0
+_CONNECT_S = 2.0
+_SILENCE_S = 30.0
+
+_log = EventLog("storage_node")
+
+
+class CopyRefused(RetryableError):
+    """A peer does not give a copy, or one that is of no use here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """A copy under way."""
+
+    partition: int
+    source: str
+    size_bytes: int
+
+
+class Acquirer:
+    """Fetches partitions, one at a time. `start` it, say what is wanted, `close` it.
+
+    views: gives the views as they are now. use_peers: False to read everything from the log.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        views: Callable[[], Views],
+        *,
+        use_peers: bool = True,
+        peer_wait_s: float = PEER_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._views = views
+        self._use_peers = use_peers
+        self._peer_wait_s = peer_wait_s
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._wanted: dict[int, Sequence[Member]] = {}
+        self._since_s: dict[int, float] = {}
+        self._rounds: dict[int, int] = {}
+        self._settled: frozenset[int] = frozenset()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="acquire", daemon=True)
+        self.copying: Copying | None = None
+        self.copied = 0
+        """Partitions that came as copies."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def want(self, wanted: Mapping[int, Sequence[Member]]) -> frozenset[int]:
+        """Say which partitions the node lacks, with those who have each; returns what may be opened of them."""
+        with self._changed:
+            self._wanted = dict(wanted)
+            now_s = self._clock()
+            self._since_s = {p: self._since_s.get(p, now_s) for p in wanted}
+            self._rounds = {p: self._rounds.get(p, 0) for p in wanted}
+            self._settled &= wanted.keys()
+            self._changed.notify_all()
+            return self._settled
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with self._changed:
+                left = sorted(self._wanted.keys() - self._settled)
+                if not left:
+                    self._changed.wait(_PAUSE_S)
+                    continue
+            progress = False
+            for partition in left:
+                if self._stop.is_set():
+                    return
+                progress |= self._acquire(partition)
+            if not progress:
+                self._stop.wait(_PAUSE_S)
+
+    def _acquire(self, partition: int) -> bool:
+        """Try to come by a partition; says whether it is settled."""
+        with self._changed:
+            sources = self._wanted.get(partition)
+        if sources is None:
+            return False
+        try:
+            done = self._from_log(partition, sources) or self._copy(partition, sources)
+        except (LogUnavailable, DiskError) as error:
+            _log.warning("partition_not_acquired", partition=partition, reason=str(error))
+            done = False
+        if done:
+            with self._changed:
+                if partition in self._wanted:
+                    self._settled |= {partition}
+        return done
+
+    def _from_log(self, partition: int, sources: Sequence[Member]) -> bool:
+        """Whether the log is where it comes from."""
+        start, end = self._log.bounds(partition)
+        if start == 0 and (not self._use_peers or end <= SHORT_LOG_RECORDS or not sources):
+            return True
+        if sources and self._use_peers:
+            return self._rounds[partition] >= ROUNDS and start == 0
+        if self._use_peers and self._clock() - self._since_s[partition] < self._peer_wait_s:
+            return False
+        _log.error("log_cut_off_and_no_peer", partition=partition, start=start)
+        return True
+
+    def _copy(self, partition: int, sources: Sequence[Member]) -> bool:
+        for member in sources if self._use_peers else ():
+            try:
+                self._copy_from(partition, member)
+            except RetryableError as error:
+                if isinstance(error, DiskError):
+                    raise
+                _log.warning("copy_failed", partition=partition, node=member.name, reason=str(error))
+            else:
+                self.copied += 1
+                return True
+            finally:
+                self.copying = None
+        with self._changed:
+            if partition in self._rounds:
+                self._rounds[partition] += 1
+        return False
+
+    def _copy_from(self, partition: int, member: Member) -> None:
+        """Copy a partition of a node; goes on where it was cut off. Raises RetryableError."""
+        begin_s = self._clock()
+        writer = CopyWriter(self._views().disk, partition)
+        writer.begin()
+        snapshot = ""
+        for attempt in range(RESUMES + 1):
+            try:
+                for header in self._stream(member, partition, snapshot, writer):
+                    snapshot = header
+                break
+            except (WireError, ConnectionError) as error:
+                # A copy that was cut off goes on behind its last key.
+                if attempt == RESUMES or not snapshot or self._stop.is_set():
+                    raise CopyRefused(str(error)) from None
+                self._stop.wait(_PAUSE_S)
+        writer.finish()
+        about = {"bytes": writer.size_bytes, "seconds": round(self._clock() - begin_s, 3)}
+        _log.info("partition_copied", partition=partition, node=member.name, **about)
+
+    def _stream(self, member: Member, partition: int, snapshot: str, writer: CopyWriter) -> Iterable[str]:
+        """Read a stream to its end; yields the snapshot's name when it is known. Raises WireError, CopyRefused."""
+        import httpx
+
+        body = encode_request(member.name, partition, snapshot, writer.last_key)
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        try:
+            with (
+                httpx.Client(timeout=timeout, trust_env=False) as client,
+                client.stream("POST", f"http://{member.address}{PATH}", content=body) as response,
+            ):
+                if response.status_code != 200:
+                    raise CopyRefused(_reason(response))
+                if response.headers.get("content-type") != MEDIA_TYPE:
+                    raise CopyRefused("the answer is not that of a storage node")
+                reader = FrameReader(response.iter_raw())
+                yield self._check(parse_object(reader.expect(Kind.HEADER)), partition)
+                while True:
+                    kind, payload = reader.next()
+                    if kind is Kind.END:
+                        return
+                    if kind is not Kind.PAIRS:
+                        raise WireError(f"the copy has a frame {kind.name}")
+                    if self._stop.is_set():
+                        raise CopyRefused("this node is stopping")
+                    writer.add(payload)
+                    self.copying = Copying(partition, member.name, writer.size_bytes)
+        except httpx.HTTPError as error:
+            raise WireError(str(error) or type(error).__name__) from None
+
+    def _check(self, header: dict[str, object], partition: int) -> str:
+        config = self._views().config
+        wanted = {
+            "v": VERSION,
+            "partition": partition,
+            "format": FORMAT_VERSION,
+            "log": config.log_identity,
+            "retention_ms": config.retention_ms,
+        }
+        for what, value in wanted.items():
+            if header.get(what) != value:
+                raise CopyRefused(f"its {what} is {header.get(what)!r}, not {value!r}")
+        snapshot = header.get("snapshot")
+        if not isinstance(snapshot, str):
+            raise WireError("the copy has no name")
+        return snapshot
+
+
+def _reason(response: object) -> str:
+    import httpx
+
+    assert isinstance(response, httpx.Response)
+    with contextlib.suppress(httpx.HTTPError, WireError):
+        body = b"".join(response.iter_raw())
+        return f"HTTP status {response.status_code}: {parse_object(memoryview(body[:4096])).get('message')}"
+    return f"HTTP status {response.status_code}"
