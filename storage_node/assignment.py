@@ -42,9 +42,7 @@ class Targets:
 
 
 @lru_cache(maxsize=4)
-def _placement(
-    n_partitions: int, n_replicas: int, ordinals: tuple[int, ...], n_ordinals: int
-) -> list[list[int]]:
+def _placement(n_partitions: int, n_replicas: int, ordinals: tuple[int, ...], n_ordinals: int) -> list[list[int]]:
     placed: list[list[int]] = assign(n_partitions, n_replicas, ordinals, n_ordinals).tolist()
     return placed
 

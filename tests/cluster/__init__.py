@@ -1,0 +1,1 @@
+"""A whole cluster of processes, broken on purpose: `python -m tests.cluster --help`."""
