@@ -145,12 +145,12 @@ def _next_jump(keys: NDArray[np.uint64], bucket: int) -> tuple[NDArray[np.uint64
 def _quotas(loads: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many slots each holder gives to a newcomer, so that all, the newcomer too, are equal to within one.
 
-    loads: differ by at most one. The newcomer gets the mean rounded down; what is left over stays with the holders
-    that have most, of these with the oldest.
+    loads: differ by at most one, and older ordinals never have less. So it stays: the newcomer gets the mean,
+    rounded down, and what is left over stays with the oldest.
     """
     fair, left_over = divmod(int(loads.sum()), len(loads) + 1)
     quotas = loads - fair
-    quotas[np.argsort(-loads, kind="stable")[:left_over]] -= 1
+    quotas[:left_over] -= 1
     return quotas
 
 

@@ -238,6 +238,16 @@ def test_no_slot_has_to_be_swapped_in_a_cluster_of_usual_size() -> None:
     assert not swaps
 
 
+@pytest.mark.parametrize(
+    ("n_partitions", "n_replicas", "n_members", "expected"),
+    [(1024, 3, 19, 164), (1024, 3, 18, 173), (100, 3, 3, 101), (100, 3, 2, 101), (100, 1, 100, 2), (1, 3, 50, 1)],
+)
+def test_capacity_is_the_mean_and_one_percent_rounded_up(
+    n_partitions: int, n_replicas: int, n_members: int, expected: int
+) -> None:
+    assert capacity(n_partitions, n_replicas, n_members) == expected
+
+
 def test_arrivals_do_not_count_a_change_of_order() -> None:
     before = np.array([[1, 2, 3], [1, 2, -1]], dtype=np.int32)
     after = np.array([[3, 1, 2], [2, 4, -1]], dtype=np.int32)
