@@ -49,6 +49,10 @@ class RecordBatch:
     values: NDArray[np.float64]
     attached: Attachments = NO_ATTACHMENTS
 
+    def says_nothing(self) -> bool:
+        """Whether it is a mark: replicas remember their digests at its offset, to be compared."""
+        return not (len(self.refs) or len(self.declared_refs) or len(self.attached))
+
 
 NOTHING = RecordBatch(
     producer_id=0,
@@ -61,7 +65,7 @@ NOTHING = RecordBatch(
     timestamps=np.zeros(0, dtype=np.int64),
     values=np.zeros(0, dtype=np.float64),
 )
-"""A record of nothing, to put attachments into."""
+"""A record of nothing: to put attachments into, or a mark in the log."""
 HEADER_BYTES = 56
 MAX_PAYLOAD_BYTES = 16 << 20
 """Upper limit of a payload before compression; bounds what decoding hostile bytes can allocate."""
@@ -229,6 +233,7 @@ class DecodedRecords:
     producer_ids, created_ms, n_declared: of each record. faults: what is wrong with a record, by its position.
     attached: what goes with a record, by its position, where there is something.
     offsets: int64 (n + 1, 3), where the declarations, samples and label bytes of each record begin.
+    marks: positions of records that are marks; see `RecordBatch.says_nothing`.
     """
 
     producer_ids: list[int]
@@ -238,6 +243,7 @@ class DecodedRecords:
     faults: dict[int, str]
     attached: dict[int, Attachments]
     columns: RecordBatch
+    marks: frozenset[int]
 
     def __len__(self) -> int:
         return len(self.producer_ids)
@@ -339,8 +345,11 @@ def _decoded(
     )
     for i in np.flatnonzero(statuses).tolist():
         faults[i] = _REASONS[int(statuses[i])]
+    silent = np.flatnonzero((offsets[1:] == offsets[:-1]).all(axis=1)).tolist()
+    marks = frozenset(silent) - attached.keys() - faults.keys()
+    n_declared = [row[0] for row in rows]
     return DecodedRecords(
-        producer_ids, [row[4] for row in rows], [row[0] for row in rows], offsets, faults, attached, columns
+        producer_ids, [row[4] for row in rows], n_declared, offsets, faults, attached, columns, marks
     )
 
 

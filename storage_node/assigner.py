@@ -78,6 +78,11 @@ class Assigner:
         applied = {p: offset for p, offset in node.views.positions().items() if p not in spare}
         return NodeState(applied, frozenset(applied.keys() - node.ready_partitions()), node.is_ready())
 
+    def repair(self, partition: int) -> None:
+        """Throw a partition away and fetch it anew, from another node or the log."""
+        _log.warning("partition_repaired", partition=partition)
+        self._node.assign(self._node.views.shards.keys() - {partition})
+
     def look(self) -> None:
         """Act on what the control topic says now."""
         cluster = self._membership.cluster()

@@ -11,6 +11,7 @@ HEAD_SAMPLES = 3_000_000
 
 REBUILD_AFTER_S = 600.0
 COPY_RATE = 100 << 20
+AUDIT_EVERY_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,14 @@ class ClusterConfig:
     rebuild_after_s: after so long a silence of a node its partitions are rebuilt elsewhere.
     use_peers: whether partitions come as copies from other nodes; else from the log.
     copy_rate_bytes_per_s: at which this node gives copies to others.
+    audit_every_s: how often replicas are compared.
     """
 
     replicas: int | None = None
     rebuild_after_s: float = REBUILD_AFTER_S
     use_peers: bool = True
     copy_rate_bytes_per_s: int = COPY_RATE
+    audit_every_s: float = AUDIT_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
+    from storage_node.acquiring import Acquirer
+    from storage_node.auditing import Auditor
     from storage_node.service import StorageNode
 
 _NOT_OF_SAMPLES = ("quarantined_records", "tombstones")
@@ -61,6 +63,36 @@ class NodeCollector:
             ("healthy", "Whether the node takes writes", int(node.healthy() is None)),
         ):
             yield GaugeMetricFamily(f"tabor_storage_node_{name}", text, value=value)
+
+
+class ClusterCollector:
+    """What concerns a node's part in a cluster."""
+
+    def __init__(self, acquirer: Acquirer, auditor: Auditor) -> None:
+        self._acquirer = acquirer
+        self._auditor = auditor
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "tabor_storage_node_copied_partitions",
+            "Partitions that came as copies of other nodes",
+            value=self._acquirer.copied,
+        )
+        yield CounterMetricFamily(
+            "tabor_storage_node_compared_replicas",
+            "Replicas of other nodes that were compared with those of this node",
+            value=self._auditor.comparisons,
+        )
+        yield GaugeMetricFamily(
+            "tabor_storage_node_differing_replicas",
+            "Replicas of other nodes that differed from those of this node when they were compared last",
+            value=len(self._auditor.differing),
+        )
+
+
+def register_cluster(acquirer: Acquirer, auditor: Auditor, registry: CollectorRegistry) -> None:
+    """Show what concerns the node's part in a cluster."""
+    registry.register(ClusterCollector(acquirer, auditor))
 
 
 def register(node: StorageNode, registry: CollectorRegistry) -> None:

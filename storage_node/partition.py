@@ -32,6 +32,7 @@ from storage_node.disk import Disk, Subtree
 from storage_node.head import SampleBuffer
 from storage_node.index import SeriesIndex
 from storage_node.late import new_among
+from storage_node.marks import Marks, digest_of
 from storage_node.metadata import MetadataTable
 from storage_node.orphans import adopt_declared, label_sets
 from storage_node.producers import MAX_REFS, NONE, Producer, Producers
@@ -108,6 +109,8 @@ class PartitionState:
         self.attached = AttachedRows(partition, disk, self.deletions)
         """Bytes of histograms, and exemplars."""
         self.metadata = MetadataTable(partition)
+        self.marks = Marks()
+        """Digests at offsets at which replicas are compared; not kept on the disk."""
         # What the next checkpoint has to write, besides the head.
         self.changed_windows: set[int] = set()
         self.dropped_before: int | None = None
@@ -141,8 +144,10 @@ class PartitionState:
         if len(batch.attached):
             self._attach(producer, batch.attached)
         self.next_offset = offset + 1
-        if self.late.size >= self._late_limit:
+        if self.late.size >= self._late_limit or batch.says_nothing():
             self.resolve()
+        if batch.says_nothing():
+            self.marks.add(offset, self.windows)
 
     def calm_until_ms(self, created_ms: int) -> int:
         """Up to which created_ms records that follow one of `created_ms` do nothing but add samples and series.
@@ -491,10 +496,4 @@ class PartitionState:
     def digest(self) -> str:
         """Digest of all samples, 32 hex digits; equal for equal sets of samples."""
         self.resolve()
-        hasher = xxhash.xxh3_128()
-        for number in sorted(self.windows):
-            window = self.windows[number]
-            if window.n_samples:
-                row = (number, window.lane_a, window.lane_b, window.n_samples)
-                hasher.update(b"".join(part.to_bytes(9, "little", signed=True) for part in row))
-        return hasher.hexdigest()
+        return digest_of(self.windows)

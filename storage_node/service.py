@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from common.errors import LogUnavailable, StartupError
+from common.errors import LogUnavailable, RetryableError, StartupError
 from common.events import EventLog
 from common.log.base import Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
-from storage_node.errors import DiskError, SegmentGone, ViewsDamaged
+from storage_node.errors import DiskError, NotHeld, SegmentGone, ViewsDamaged
+from storage_node.marks import Mark
 from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.purging import purge
 from storage_node.store import NodeStore
@@ -233,6 +234,23 @@ class StorageNode:
     def is_ready(self) -> bool:
         """As in `Progress`, without asking the log."""
         return self._ready
+
+    def mark(self, partition: int, offset: int, *, wait_s: float = 0.0) -> Mark:
+        """The digests of a partition at the mark at an offset of the log.
+
+        Raises:
+            NotHeld: the node does not have it. NotCaughtUp: it has not come so far within `wait_s`.
+            RetryableError: it came past the mark before it was started, or too many marks ago.
+        """
+        self.store.wait_applied({partition: offset + 1}, wait_s)
+        shard = self.views.shards.get(partition)
+        if shard is None:
+            raise NotHeld(partition)
+        with shard.lock:
+            found = shard.state.marks.at(offset)
+        if found is None:
+            raise RetryableError(f"the mark at offset {offset} of partition {partition} is not remembered")
+        return found
 
     def ready_partitions(self) -> frozenset[int]:
         """Partitions that are held and have all that was in the log when they were opened first."""

@@ -57,7 +57,7 @@ class Shard:
 
     def _run_end(self, decoded: DecodedRecords, first: int, last: int) -> int:
         """Where records from `first` on can no longer be applied as if they were one."""
-        if first in decoded.faults or first in decoded.attached:
+        if first in decoded.faults or first in decoded.attached or first in decoded.marks:
             return first + 1
         producer_id = decoded.producer_ids[first]
         until_ms = self.state.calm_until_ms(decoded.created_ms[first])
@@ -67,6 +67,7 @@ class Shard:
             and end not in decoded.faults
             and end not in decoded.attached
             and not decoded.n_declared[end]
+            and end not in decoded.marks
             and decoded.producer_ids[end] == producer_id
             and decoded.created_ms[end] <= until_ms
         ):

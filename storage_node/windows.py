@@ -89,6 +89,15 @@ class Window:
         """Count samples out."""
         self.add(-lane_a, -lane_b, -n_samples)
 
+    def digest_bytes(self) -> bytes:
+        """27 bytes; equal for equal sets of samples."""
+        row = self.lane_a, self.lane_b, self.n_samples
+        return b"".join(part.to_bytes(9, "little", signed=True) for part in row)
+
+    def digest(self) -> str:
+        """32 hex digits; equal for equal sets of samples."""
+        return f"{self.lane_b:016x}{self.lane_a:016x}"
+
     def encode(self) -> bytes:
         """Digest and count (`docs/format/rocksdb-keys.md`, 'Window')."""
         return _WINDOW.pack(self.lane_a, self.lane_b, self.n_samples)

@@ -239,6 +239,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
         help="Where partitions that this node lacks come from; from peers means as copies, and then from the log.",
     ),
     option("--copy-rate", type=SIZE_BYTES, default="100MiB", help="Bytes a second that other nodes may copy."),
+    option("--audit-every", type=DURATION_MS, default="5m", help="How often replicas are compared."),
 )
 @click.pass_context
 def storage_node(ctx: click.Context, /, **options: Any) -> None:

@@ -36,6 +36,7 @@ def cluster(options: Mapping[str, Any]) -> ClusterConfig:
         rebuild_after_s=options["rebuild_after"] / 1000,
         use_peers=options["from"] == "peers",
         copy_rate_bytes_per_s=options["copy_rate"],
+        audit_every_s=options["audit_every"] / 1000,
     )
 
 

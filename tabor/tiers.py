@@ -18,6 +18,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
+
 from common.control.events import MAX_NAME_BYTES
 from common.control.kafka import KafkaControlTopic
 from common.errors import LogUnavailable, StartupError
@@ -126,9 +128,12 @@ async def _serve_storage_node(
 
     from storage_node.acquiring import Acquirer
     from storage_node.assigner import Assigner
+    from storage_node.auditing import Auditor
     from storage_node.copies import Copies
     from storage_node.copies_http import router as copies_router
     from storage_node.http import router
+    from storage_node.marks_http import router as marks_router
+    from storage_node.metrics import register_cluster
     from storage_node.reads_http import NodeReads
     from storage_node.service import StorageNode
 
@@ -143,14 +148,18 @@ async def _serve_storage_node(
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store)
     app = build_app(state.readiness, "reads", "status")
-    for routes in (router(node), reads.router(), copies_router(config.name, copies)):
+    auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s)
+    peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)
+    for routes in (router(node), reads.router(), *peers):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 
     def start() -> None:
         node.start(())
+        register_cluster(acquirer, auditor, prometheus_client.REGISTRY)
         announcer.start()
         acquirer.start()
         assigner.start()
+        auditor.start()
 
     try:
         async with serving(app, sock) as stop:
@@ -168,6 +177,7 @@ async def _serve_storage_node(
             await asyncio.to_thread(announcer.leave)
     finally:
         await asyncio.to_thread(announcer.leave)
+        await asyncio.to_thread(auditor.close)
         await asyncio.to_thread(assigner.close)
         await asyncio.to_thread(acquirer.close)
         await asyncio.to_thread(reads.close)

@@ -109,7 +109,7 @@ class Cluster:
         n_queries: int = 2,
         partitions: int = 8,
         replicas: int = 3,
-        node_flags: tuple[str, ...] = ("--rebuild-after", "30s"),
+        node_flags: tuple[str, ...] = ("--rebuild-after", "45s"),
     ) -> None:
         self.network, self.folder = network, folder
         self.n_partitions, self.n_replicas = partitions, replicas

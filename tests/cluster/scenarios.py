@@ -143,9 +143,9 @@ def add_node(run: Run) -> None:
     with run.fault("node added"):
         node = run.cluster.add_node("z")
         run.restart(node)
+        wait_for(node.partitions, "the new node holds something", 60)
         run.cluster.wait_until_settled()
         run.go_on()
-    assert node.partitions(), "the new node holds something"
 
 
 def drain_node(run: Run) -> None:
@@ -170,7 +170,7 @@ def rebuild_elsewhere(run: Run) -> None:
     node = run.cluster.nodes["d"]
     with run.fault("node d stays away"):
         node.kill()
-        run.cluster.wait_until_settled(120)
+        run.cluster.wait_until_settled(180)
         run.go_on()
     with run.fault("node d comes back"):
         run.restart(node)

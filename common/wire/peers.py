@@ -1,0 +1,59 @@
+"""Small requests to storage nodes, from nodes and from the command line: their marks, and repairs."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+
+from common.errors import RetryableError
+from common.wire import marks
+from common.wire.frames import WireError
+
+TIMEOUT_S = 10.0
+_PAUSE_S = 0.2
+
+
+def fetch_mark(
+    node: str, address: str, partition: int, offset: int, *, wait_s: float = 0.0
+) -> tuple[str, dict[int, str]]:
+    """Digest of a partition, and of each of its windows, at a mark; waits until the node has come to it.
+
+    Raises:
+        RetryableError: the node does not answer, does not hold the partition, or has not come so far in time.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return marks.parse_mark(_post(address, marks.PATH, marks.encode_request(node, partition, offset)))
+        except RetryableError:
+            if time.monotonic() + _PAUSE_S > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+
+
+def ask_to_repair(node: str, address: str, partition: int) -> None:
+    """Have a node throw a partition away and fetch it anew. Raises RetryableError."""
+    _post(address, marks.REPAIR_PATH, marks.encode_request(node, partition, 0))
+
+
+def _post(address: str, path: str, body: bytes) -> bytes:
+    import httpx
+
+    try:
+        response = httpx.post(f"http://{address}{path}", content=body, timeout=TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as error:
+        raise RetryableError(str(error) or type(error).__name__) from None
+    if len(response.content) > marks.MAX_ANSWER_BYTES:
+        raise WireError("the answer is too large")
+    if response.status_code != 200:
+        raise RetryableError(_reason(response.content) or f"HTTP status {response.status_code}")
+    return response.content
+
+
+def _reason(body: bytes) -> str:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    return str(content.get("message", "")) if isinstance(content, dict) else ""
