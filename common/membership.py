@@ -254,7 +254,7 @@ class Announcer:
     def leave(self) -> None:
         """Stop the heartbeats and say goodbye, so that nobody waits for this node. A second call does nothing.
 
-        Its seat stays its own: a node that is restarted comes back to its partitions.
+        Its seat stays its own, and a node that is restarted comes back to its partitions; unless it has drained.
         """
         self._stop.set()
         if not self._joined:
@@ -262,6 +262,10 @@ class Announcer:
         self._joined = False
         self._thread.join()
         try:
+            seat = self._membership.read(lambda members: members.seat_of(self._says.node))
+            if seat is not None and seat.presence is Presence.DRAINING and not self._says.state().applied:
+                # It has given everything away, which is what draining was for.
+                self._topic.send(key_of(seat), None).result(_LEAVE_S)
             self._send(self._event(EventKind.STOP)).result(_LEAVE_S)
         except (LogUnavailable, FutureTimeout) as error:
             _log.warning("leave_not_announced", reason=str(error) or "no answer")

@@ -20,7 +20,7 @@ from common.errors import LogUnavailable, StartupError
 DELIVERY_TIMEOUT_S = 8.0
 _REQUEST_TIMEOUT_S = 5.0
 _POLL_RECORDS = 1000
-_TOPIC_CONFIG = {
+TOPIC_CONFIG = {
     "cleanup.policy": "compact",
     # The broker's clock decides who is alive, so that the nodes' own need not agree.
     "message.timestamp.type": "LogAppendTime",
@@ -89,7 +89,7 @@ class KafkaControlTopic:
     def _make_topic(self, timeout_s: float) -> None:
         admin = AdminClient(self._config)
         deadline = time.monotonic() + timeout_s
-        topic = NewTopic(self._name, num_partitions=1, replication_factor=-1, config=_TOPIC_CONFIG)
+        topic = NewTopic(self._name, num_partitions=1, replication_factor=-1, config=TOPIC_CONFIG)
         while (partitions := self._count_partitions(admin, timeout_s)) == 0:
             if time.monotonic() > deadline:
                 raise StartupError(f"the topic {self._name!r} has no leader after {timeout_s:g} s")

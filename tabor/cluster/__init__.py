@@ -1,0 +1,1 @@
+"""`tabor cluster …`: a cluster seen, changed and checked from the command line."""

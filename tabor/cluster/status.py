@@ -1,0 +1,166 @@
+"""`tabor cluster status`: nodes, partitions, replicas, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+
+from common.control.members import Member
+from common.errors import LogUnavailable
+from tabor.cluster.reading import Reading, reading
+
+WATCH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """lag: records of the log that it has not applied, over all that it holds; None if that is not known."""
+
+    ordinal: int | None
+    name: str
+    presence: str
+    address: str
+    state: str
+    heard_s: float
+    partitions: int
+    copying: int
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """on: live nodes that have it whole. coming: that fetch it. missing: where it belongs and is not whole."""
+
+    partition: int
+    on: list[str]
+    coming: list[str]
+    missing: list[str]
+    high_watermark: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """under_replicated: partitions that live nodes have less often than they should."""
+
+    partitions: int
+    replicas: int
+    format: int
+    nodes: list[NodeStatus]
+    partition_states: list[PartitionStatus]
+    under_replicated: list[int]
+    unavailable: list[int]
+
+
+def run_status(url: str, *, as_json: bool, watch: bool) -> bool:
+    """Print how the cluster is; says whether every partition has all its replicas."""
+    with reading(url) as cluster:
+        while True:
+            status = status_of(cluster)
+            if as_json:
+                print(json.dumps(asdict(status)), flush=True)
+            else:
+                # Home, and clear what was there.
+                print(("\x1b[H\x1b[2J" if watch else "") + text_of(status), flush=True)
+            if not watch:
+                return not status.under_replicated
+            time.sleep(WATCH_S)
+
+
+def status_of(cluster: Reading) -> ClusterStatus:
+    """How a cluster is just now."""
+    layout, seen, live, targets = cluster.layout(), cluster.cluster(), cluster.live(), cluster.targets()
+    ends = _ends(cluster, layout.partitions)
+    partitions = []
+    for p in range(layout.partitions):
+        on = [name for name, member in live.items() if member.has(p)]
+        coming = [name for name, member in live.items() if p in member.applied and not member.has(p)]
+        missing = [name for name in targets[p] if name not in on]
+        partitions.append(PartitionStatus(p, on, coming, missing, ends[p], _lag_of(p, on, live, ends[p])))
+    ordinals = {seat.node: seat for seat in seen.seats.values()}
+    nodes = []
+    for name in sorted({*seen.members, *ordinals}, key=lambda n: (n not in ordinals, n)):
+        seat, member = ordinals.get(name), seen.members.get(name)
+        nodes.append(
+            NodeStatus(
+                ordinal=None if seat is None else seat.ordinal,
+                name=name,
+                presence="no seat" if seat is None else seat.presence.value,
+                address="" if member is None else member.address,
+                state=_state(name, member, live),
+                heard_s=0.0 if member is None else round(cluster.membership.age_s(member), 1),
+                partitions=0 if member is None else len(member.applied),
+                copying=0 if member is None else len(member.lagging),
+                lag=_lag(member, ends),
+            )
+        )
+    return ClusterStatus(
+        layout.partitions,
+        layout.replicas,
+        layout.format,
+        sorted(nodes, key=lambda node: (node.ordinal is None, node.ordinal or 0)),
+        partitions,
+        under_replicated=[one.partition for one in partitions if len(one.on) < layout.replicas],
+        unavailable=[one.partition for one in partitions if not one.on],
+    )
+
+
+def text_of(status: ClusterStatus) -> str:
+    """For people."""
+    lines = [f"{status.partitions} partitions, {status.replicas} replicas of each, format {status.format}", ""]
+    lines.append(
+        f"{'node':<16} {'ordinal':>7}  {'address':<24} {'state':<22} {'partitions':>10} {'lag':>8}  heard"
+    )
+    for node in status.nodes:
+        state = node.state if node.presence == "in" else f"{node.state}, {node.presence}"
+        ordinal = "-" if node.ordinal is None else str(node.ordinal)
+        held = f"{node.partitions}" + (f" ({node.copying} behind)" if node.copying else "")
+        lag = "?" if node.lag is None else str(node.lag)
+        about = f"{node.name:<16} {ordinal:>7}  {node.address:<24} {state:<22} {held:>10} {lag:>8}"
+        lines.append(f"{about}  {node.heard_s:.0f} s ago")
+    lines += ["", f"{'partition':>9}  {'on':<32} {'lag':>8}  missing on"]
+    for one in status.partition_states:
+        lag = "?" if one.lag is None else str(one.lag)
+        coming = [f"{name} (comes)" if name in one.coming else name for name in one.missing]
+        lines.append(f"{one.partition:>9}  {', '.join(one.on) or '-':<32} {lag:>8}  {', '.join(coming)}".rstrip())
+    lines.append("")
+    if status.unavailable:
+        lines.append(f"NOT AVAILABLE: partitions {_some(status.unavailable)} have no live replica; queries fail")
+    if status.under_replicated:
+        lines.append(f"under-replicated: partitions {_some(status.under_replicated)}")
+    else:
+        lines.append("every partition has all its replicas")
+    return "\n".join(lines)
+
+
+def _some(partitions: list[int]) -> str:
+    return ", ".join(map(str, partitions[:20])) + (f" and {len(partitions) - 20} more" if partitions[20:] else "")
+
+
+def _state(name: str, member: Member | None, live: dict[str, Member]) -> str:
+    if member is None:
+        return "never heard"
+    if name not in live:
+        return "stopped" if member.stopped else "silent"
+    return "ready" if member.ready else "catching up"
+
+
+def _ends(cluster: Reading, n_partitions: int) -> list[int | None]:
+    """High watermarks; None where the log does not answer."""
+    try:
+        return [cluster.log.bounds(partition).high_watermark for partition in range(n_partitions)]
+    except LogUnavailable:
+        return [None] * n_partitions
+
+
+def _lag_of(partition: int, on: list[str], live: dict[str, Member], end: int | None) -> int | None:
+    if end is None or not on:
+        return None
+    return max(0, end - max(live[name].applied[partition] for name in on))
+
+
+def _lag(member: Member | None, ends: list[int | None]) -> int | None:
+    if member is None or None in ends:
+        return None
+    return sum(max(0, (ends[p] or 0) - offset) for p, offset in member.applied.items() if p < len(ends))
