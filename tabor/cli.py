@@ -528,7 +528,7 @@ def status(**options: Any) -> None:
     click.option("--force", is_flag=True, help="Even if fewer nodes than replicas are left."),
     option("--wait", type=DURATION_MS, default=None, show_default="until it is done", help="How long to wait."),
 )
-def drain(node: str, /, **options: Any) -> None:
+def drain(node: str, **options: Any) -> None:
     """Have NODE give all its partitions to the others, and wait until it has.
 
     Until a partition is on all nodes on which it then belongs NODE goes on to serve it. Stop NODE afterwards: it

@@ -24,6 +24,7 @@ from common.control.events import MAX_NAME_BYTES
 from common.control.kafka import KafkaControlTopic
 from common.errors import LogUnavailable, StartupError
 from common.log.base import Log
+from common.log.kafka import KafkaLog
 from common.log.url import parse_kafka_url
 from common.membership import Announcement, Announcer, Membership
 from ingest.config import IngestConfig
@@ -185,7 +186,7 @@ async def _serve_storage_node(
 
 
 async def _serve_query(
-    address: Address, sock: socket.socket, log: Log, membership: Membership, config: QueryConfig
+    address: Address, sock: socket.socket, log: KafkaLog, membership: Membership, config: QueryConfig
 ) -> None:
     from query.http import router
     from query.remote import RemoteStore
@@ -194,7 +195,7 @@ async def _serve_query(
     store = RemoteStore(
         membership,
         log.partitions,
-        lambda: [log.bounds(partition).high_watermark for partition in range(log.partitions)],
+        log.high_watermarks,
         timeout_s=config.timeout_s,
     )
     queries = QueryService(store, config)
@@ -266,13 +267,14 @@ async def _until(condition: Callable[[], bool], stop: asyncio.Event) -> bool:
     return False
 
 
-def _open_log(options: LogOptions, stack: ExitStack) -> Log:
+def _open_log(options: LogOptions, stack: ExitStack) -> KafkaLog:
     if options.url == "local":
         raise StartupError(
             "a tier by itself needs the log on Kafka: give --log kafka://host:port,host:port/prefix"
         )
     kernels.ensure()
     log = options.open(None)
+    assert isinstance(log, KafkaLog), "every log but 'local' is on Kafka"
     stack.callback(log.close)
     return log
 

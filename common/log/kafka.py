@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from common.errors import LogUnavailable, StartupError
 from common.events import EventLog
@@ -111,7 +111,7 @@ class KafkaLog:
         try:
             self._producer = Producer(self._producer_config())
             self._asker = Consumer(self._consumer_config())
-            admin = AdminClient(self._config())
+            self._admin = admin = AdminClient(self._config())
         except KafkaException as error:
             raise StartupError(f"Kafka options are wrong: {_text(error)}") from None
         try:
@@ -312,6 +312,25 @@ class KafkaLog:
                         f"the bounds of partition {partition} are not known: {_text(error)}"
                     ) from None
         return Bounds(start, max(end, acked_end))
+
+    def high_watermarks(self) -> list[int]:
+        """The high watermark of every partition, asked for all at once; see `bounds`. Raises LogUnavailable."""
+        with self._lock:
+            if self._closing:
+                raise LogUnavailable("the log is closed")
+            acked_ends = list(self._acked_ends)
+        latest = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in range(self._partitions)}
+        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+        while True:
+            try:
+                left_s = max(_RETRY_S, deadline - time.monotonic())
+                asked = self._admin.list_offsets(latest, request_timeout=left_s)
+                ends = {where.partition: found.result(left_s).offset for where, found in asked.items()}
+                return [max(acked, ends[p]) for p, acked in enumerate(acked_ends)]
+            except (KafkaException, RuntimeError, TimeoutError) as error:
+                # A partition that is new or changes its leader cannot answer for a moment.
+                if time.monotonic() > deadline or self._closed.wait(_RETRY_S):
+                    raise LogUnavailable(f"the ends of the log are not known: {_text(error)}") from None
 
     def close(self) -> None:
         with self._lock:

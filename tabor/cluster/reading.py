@@ -11,7 +11,6 @@ from common.control.events import Layout, Record, encode_record, key_of
 from common.control.kafka import KafkaControlTopic
 from common.control.members import Member, seated
 from common.errors import LogUnavailable, RetryableError, StartupError
-from common.log.base import Log
 from common.log.kafka import KafkaLog
 from common.log.url import parse_kafka_url
 from common.membership import Cluster, Membership
@@ -25,7 +24,7 @@ class Reading:
     """An open cluster. Raises LogUnavailable from whatever asks Kafka."""
 
     membership: Membership
-    log: Log
+    log: KafkaLog
 
     def cluster(self) -> Cluster:
         return self.membership.cluster()

@@ -149,7 +149,7 @@ def _state(name: str, member: Member | None, live: dict[str, Member]) -> str:
 def _ends(cluster: Reading, n_partitions: int) -> list[int | None]:
     """High watermarks; None where the log does not answer."""
     try:
-        return [cluster.log.bounds(partition).high_watermark for partition in range(n_partitions)]
+        return list(cluster.log.high_watermarks())
     except LogUnavailable:
         return [None] * n_partitions
 

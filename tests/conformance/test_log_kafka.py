@@ -148,3 +148,12 @@ def test_closing_while_the_broker_is_away_fails_what_was_under_way_within_the_de
     log.close()
     assert time.monotonic() - before < 8.0
     assert isinstance(future.exception(timeout=1.0), LogUnavailable)
+
+
+def test_the_ends_of_all_partitions_are_asked_for_at_once(kafka_broker: Broker) -> None:
+    log = KafkaLog(kafka_broker.bootstrap, unique(), 3)
+    log.append([Append(0, b"a"), Append(2, b"b"), Append(2, b"c")]).result(DEADLINE_S)
+    assert log.high_watermarks() == [log.bounds(p).high_watermark for p in range(3)] == [1, 0, 2]
+    log.close()
+    with pytest.raises(LogUnavailable, match="is closed"):
+        log.high_watermarks()
