@@ -155,7 +155,6 @@ def drain_node(run: Run) -> None:
     with run.fault(f"node {name} drained"):
         done = run.cluster.command("drain", name, timeout_s=120)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert not node.partitions(), "the drained node holds something"
         node.stop()
         run.go_on()
     if name == "z":
