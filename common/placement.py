@@ -1,7 +1,7 @@
 """Which nodes hold a partition: jump hash by quota, then rendezvous for what left nodes leave behind.
 
-A node has an ordinal: 0, 1, 2 …, the lowest that is free when it joins. A *member* is a node that has joined and not
-left; whether it answers just now is no matter of placement. The replica r of partition p is
+A node has an ordinal: 0, 1, 2 …, the lowest that is free when it joins. A *member* is a node that has joined and
+not left; whether it answers just now is no matter of placement. The replica r of partition p is
 the *slot* "{r}:{p}". Who holds it comes of two steps:
 
 1. **Home.** All ordinals join one after the other. A slot moves to newcomers at the jumps of its jump
@@ -42,9 +42,9 @@ _NOBODY = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 def assign(n_partitions: int, n_replicas: int, members: Iterable[int], n_ordinals: int) -> NDArray[np.int32]:
     """The ordinals of the nodes that hold each partition, first choice first.
 
-    members: ordinals of the nodes that have joined and not left, in any order. n_ordinals: one more than the highest
-    ordinal that was given, be it a member's or not. Returns int32 (n_partitions, n_replicas); a row's ordinals are
-    distinct. With fewer members than replicas every member holds every partition, and the last
+    members: ordinals of the nodes that have joined and not left, in any order. n_ordinals: one more than the
+    highest ordinal that was given, be it a member's or not. Returns int32 (n_partitions, n_replicas); a row's
+    ordinals are distinct. With fewer members than replicas every member holds every partition, and the last
     columns are -1.
     """
     wanted = sorted(members)

@@ -33,6 +33,7 @@ DEFAULT_CONNECT_TIMEOUT_S = 10.0
 DEFAULT_QUEUED_BYTES = 64 << 20
 MAX_QUEUED_RECORDS = 200_000
 _REQUEST_TIMEOUT_S = 5.0
+_ATTEMPT_S = 0.5
 _POLL_S = 0.1
 _RETRY_S = 0.05
 _SAME_ERROR_S = 30.0
@@ -323,14 +324,18 @@ class KafkaLog:
         deadline = time.monotonic() + _REQUEST_TIMEOUT_S
         while True:
             try:
-                left_s = max(_RETRY_S, deadline - time.monotonic())
-                asked = self._admin.list_offsets(latest, request_timeout=left_s)
-                ends = {where.partition: found.result(left_s).offset for where, found in asked.items()}
+                # A broker that has died keeps a request until its time is over, while another one leads already.
+                attempt_s = min(_ATTEMPT_S, max(_RETRY_S, deadline - time.monotonic()))
+                asked = self._admin.list_offsets(latest, request_timeout=attempt_s)
+                ends = {where.partition: found.result(2 * attempt_s).offset for where, found in asked.items()}
                 return [max(acked, ends[p]) for p, acked in enumerate(acked_ends)]
             except (KafkaException, RuntimeError, TimeoutError) as error:
                 # A partition that is new or changes its leader cannot answer for a moment.
                 if time.monotonic() > deadline or self._closed.wait(_RETRY_S):
                     raise LogUnavailable(f"the ends of the log are not known: {_text(error)}") from None
+                # librdkafka goes on to ask with the epoch of the leader that it knew, unless it is told to look.
+                with contextlib.suppress(KafkaException):
+                    self._admin.list_topics(self.topic, timeout=_ATTEMPT_S)
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,200 @@
+"""A cluster whose partitions are spread over its nodes, and the commands that look after it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kafka_broker import Broker
+from tests.load import Load, wait_for_acknowledged
+from tests.processes import Process, free_port, running, tabor_command, wait_for
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.kafka]
+
+PARTITIONS = 8
+
+
+class Nodes:
+    """One ingestor, nodes that keep two replicas of each partition, one query server."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self.url = f"kafka://{bootstrap}/cluster-{uuid.uuid4().hex[:8]}"
+        self.folder = folder
+        self.ingest = self.tier("ingest", "ingest")
+        self.nodes = {name: self.node(name) for name in "abc"}
+        self.query = self.tier("query", "query")
+
+    def tier(self, name: str, command: str, *flags: str) -> Process:
+        port = free_port()
+        line = tabor_command(command, "--log", self.url, "--listen", f"127.0.0.1:{port}", *flags)
+        return Process(name, line, self.folder, port)
+
+    def node(self, name: str, *flags: str) -> Process:
+        return self.tier(
+            name, "storage-node", "--name", name, "--data-dir", str(self.folder / f"data-{name}"), *flags
+        )
+
+    def start(self) -> None:
+        done = self.command("create-topics", "--partitions", str(PARTITIONS), "--replicas", "2")
+        assert done.returncode == 0, done.stderr
+        everything = (self.ingest, *self.nodes.values(), self.query)
+        for process in everything:
+            process.start()
+        for process in everything:
+            process.wait_until_ready()
+        self.settle()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        line = tabor_command("cluster", *arguments, "--log", self.url)
+        return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return status
+
+    def settle(self) -> None:
+        """Wait until each partition is where it belongs and nowhere else."""
+
+        def settled() -> bool:
+            states = self.status()["partition_states"]
+            return all(len(one["on"]) == 2 and not one["missing"] and not one["coming"] for one in states)
+
+        wait_for(settled, "every partition is on two nodes", 60)
+
+
+@pytest.fixture
+def cluster(kafka_broker: Broker, tmp_path: Path) -> Iterator[Nodes]:
+    nodes = Nodes(kafka_broker.bootstrap, tmp_path)
+    with running(nodes.ingest, nodes.query, *nodes.nodes.values()):
+        nodes.start()
+        yield nodes
+
+
+def held(cluster: Nodes) -> list[int]:
+    """How many partitions each node holds."""
+    return [len(node.data("/api/v1/status/partitions")["partitions"]) for node in cluster.nodes.values()]
+
+
+def write(cluster: Nodes, n_samples: int) -> Load:
+    load = Load()
+    load.start(cluster.ingest)
+    wait_for_acknowledged(load, n_samples)
+    load.stop()
+    return load
+
+
+def test_a_cluster_loses_nothing_when_nodes_join_drain_die_and_lose_their_disks(cluster: Nodes) -> None:
+    load = write(cluster, 5_000)
+    total = load.check(cluster.query)
+    wait_for(lambda: sum(held(cluster)) == 2 * PARTITIONS, "nothing is held more often than it should be")
+    assert max(held(cluster)) < PARTITIONS, "no node has everything"
+
+    newcomer = cluster.node("d")
+    with running(newcomer):
+        newcomer.start_and_wait()
+        wait_for(lambda: newcomer.data("/api/v1/status/partitions")["partitions"], "the newcomer has partitions")
+        cluster.settle()
+        assert load.check(cluster.query) == total
+
+        drained = cluster.command("drain", "a")
+        assert drained.returncode == 0, drained.stderr
+        assert "stop it, and it leaves the cluster" in drained.stderr
+        assert cluster.nodes["a"].stop() == 0
+        cluster.settle()
+        seated = {node["name"] for node in cluster.status()["nodes"] if node["ordinal"] is not None}
+        assert seated == {"b", "c", "d"}
+        assert load.check(cluster.query) == total
+
+        cluster.nodes["b"].kill()
+        assert load.check(cluster.query) == total
+        wait_for(lambda: cluster.command("status").returncode == 1, "partitions lack a replica")
+        shutil.rmtree(cluster.folder / "data-b")
+        cluster.nodes["b"].start_and_wait()
+        cluster.settle()
+        assert load.check(cluster.query) == total
+        verified = cluster.command("verify")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert f"{PARTITIONS} of {PARTITIONS} partitions have all their replicas" in verified.stdout
+
+
+def test_without_a_replica_a_query_fails_and_names_the_partition(cluster: Nodes) -> None:
+    write(cluster, 1_000)
+    for name in "ab":
+        cluster.nodes[name].kill()
+    status, body = cluster.query.get("/api/v1/query", query="count(load)")
+    assert status == 503, body
+    assert b"no storage node can answer for partition" in body
+    wait_for(lambda: cluster.status()["unavailable"], "partitions without a live replica are seen")
+    text = cluster.command("status")
+    assert text.returncode == 1
+    assert "NOT AVAILABLE: partitions" in text.stdout
+
+
+def test_commands_say_in_one_line_what_cannot_be_done(cluster: Nodes) -> None:
+    for arguments, reason in (
+        (("drain", "nobody"), "there is no node 'nobody' in this cluster; its nodes are: a, b, c"),
+        (("create-topics", "--partitions", "4"), "the log has 8 partitions, not 4"),
+        (("create-topics", "--partitions", "8", "--replicas", "3"), "--replicas is 3, but"),
+        (("create-topics", "--partitions", "8", "--topic-replication-factor", "3"), "need as many brokers"),
+    ):
+        done = cluster.command(*arguments)
+        assert done.returncode == 1
+        assert reason in done.stderr.strip().splitlines()[-1], done.stderr
+        assert "Traceback" not in done.stderr
+    assert cluster.command("drain", "a", "--wait", "1ms").returncode == 1
+    assert cluster.command("drain", "a", "--undo").returncode == 0
+    assert "without b there are" not in cluster.command("drain", "b", "--undo").stderr
+    wrong = cluster.node("x", "--replicas", "3")
+    done = subprocess.run(wrong.command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "--replicas is 3, but" in done.stderr
+    elsewhere = subprocess.run(
+        tabor_command("cluster", "status", "--log", cluster.url + "-nowhere"), capture_output=True, text=True
+    )
+    assert elsewhere.returncode == 1
+    assert "there is no topic" in elsewhere.stderr
+
+
+def test_a_replica_that_differs_is_named_with_its_window_and_repaired(cluster: Nodes) -> None:
+    load = write(cluster, 2_000)
+    total = load.check(cluster.query)
+    third = cluster.nodes["c"]
+    assert third.stop() == 0
+    damage(cluster.folder / "data-c")
+    third.start_and_wait()
+    cluster.settle()
+    verified = cluster.command("verify")
+    assert verified.returncode == 1
+    assert "no majority" in verified.stdout or "differs from" in verified.stdout, verified.stdout
+    third.kill()
+    shutil.rmtree(cluster.folder / "data-c")
+    third.start_and_wait()
+    cluster.settle()
+    assert cluster.command("verify").returncode == 0
+    assert load.check(cluster.query) == total
+
+
+def damage(folder: Path) -> None:
+    """Change the digest of every window that a stopped node has."""
+    script = """
+import sys
+from pathlib import Path
+from storage_node import keys
+from storage_node.disk import Batch, RocksDisk, end_of
+disk = RocksDisk(Path(sys.argv[1]) / "views")
+batch = Batch()
+for key, value in disk.scan(keys.WINDOW, end_of(keys.WINDOW)):
+    batch.put(key, bytes([value[0] ^ 1]) + value[1:])
+disk.write(batch)
+disk.flush()
+disk.close()
+"""
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True, timeout=60)
