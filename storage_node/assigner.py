@@ -60,6 +60,9 @@ class Assigner:
         self._thread = threading.Thread(target=self._follow, name=f"{name}-assignment", daemon=True)
         # Partitions to be dropped, and since when nobody has been told of them.
         self._spare_since_s: dict[int, float] = {}
+        # Partitions that are to be dropped although they belong here; fetched anew once they are gone.
+        self._in_repair: set[int] = set()
+        self._lock = threading.Lock()
         self._live_since_s: float | None = None
         self._said_away_s: dict[int, float] = {}
 
@@ -81,7 +84,8 @@ class Assigner:
     def repair(self, partition: int) -> None:
         """Throw a partition away and fetch it anew, from another node or the log."""
         _log.warning("partition_repaired", partition=partition)
-        self._node.assign(self._node.views.shards.keys() - {partition})
+        with self._lock:
+            self._in_repair.add(partition)
 
     def look(self) -> None:
         """Act on what the control topic says now."""
@@ -95,7 +99,10 @@ class Assigner:
         self._spare_since_s = {p: self._spare_since_s.get(p, now_s) for p in decision.spare}
         kept = {p for p, since_s in self._spare_since_s.items() if now_s - since_s < self._grace_s}
         lacking = {p: sources_of(p, self._name, live) for p in decision.hold - held}
-        self._node.assign((decision.hold & held) | self._acquirer.want(lacking) | kept)
+        with self._lock:
+            self._in_repair &= held
+            in_repair = frozenset(self._in_repair)
+        self._node.assign(((decision.hold & held) | self._acquirer.want(lacking) | kept) - in_repair)
         self._mark_silent(cluster, now_s)
 
     def _mark_silent(self, cluster: Cluster, now_s: float) -> None:

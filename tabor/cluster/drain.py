@@ -46,7 +46,7 @@ def _seat(cluster: Reading, node: str) -> Seat:
     seats = cluster.cluster().seats
     found = [seat for seat in seats.values() if seat.node == node]
     if not found:
-        names = ", ".join(seat.node for seat in seats.values()) or "none"
+        names = ", ".join(sorted(seat.node for seat in seats.values())) or "none"
         raise StartupError(f"there is no node {node!r} in this cluster; its nodes are: {names}")
     return min(found, key=lambda seat: seat.ordinal)
 
