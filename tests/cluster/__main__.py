@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tabor import kernels
 from tests.cluster.checker import Checker
 from tests.cluster.cluster import Cluster
 from tests.cluster.hosts import Loopback, Namespaces, Network, why_no_namespaces
@@ -77,6 +78,7 @@ def enter(space: str) -> None:
 
 
 def run(cluster: Cluster, wanted: list[str], folder: Path) -> int:
+    kernels.ensure()
     begin_s = time.monotonic()
     cluster.start()
     print(f"the cluster runs after {time.monotonic() - begin_s:.1f} s", flush=True)
