@@ -96,9 +96,9 @@ def run(cluster: Cluster, wanted: list[str], folder: Path) -> int:
     finally:
         checker.stop()
     try:
+        total = [checker.verify(query.endpoint) for query in cluster.queries]
+        cluster.assert_equal_digests()
         if not failed:
-            total = [checker.verify(query.endpoint) for query in cluster.queries]
-            cluster.assert_equal_digests()
             print(
                 f"{checker.total_acknowledged():,} samples acknowledged, {total[0]:,} found, none lost, doubled or"
                 f" foreign; digests equal; longest write {checker.longest_write_s:.1f} s;"
