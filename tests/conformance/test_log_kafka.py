@@ -6,9 +6,11 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from common.errors import LogUnavailable, StartupError
@@ -157,3 +159,33 @@ def test_the_ends_of_all_partitions_are_asked_for_at_once(kafka_broker: Broker) 
     log.close()
     with pytest.raises(LogUnavailable, match="is closed"):
         log.high_watermarks()
+
+
+def test_an_end_that_no_leader_told_is_asked_for_again_and_never_taken_for_one(
+    kafka_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As librdkafka answers while a broker is dying: a strong read on it would miss what was acknowledged."""
+    log = KafkaLog(kafka_broker.bootstrap, unique(), 2)
+    log.append([Append(0, b"a"), Append(1, b"b")]).result(DEADLINE_S)
+    admin, n_asked = log._admin, 0
+
+    class Dying:
+        def list_offsets(
+            self, wanted: dict[TopicPartition, object], **options: float
+        ) -> dict[TopicPartition, object]:
+            nonlocal n_asked
+            n_asked += 1
+            found: dict[TopicPartition, object] = admin.list_offsets(wanted, **options)
+            if n_asked < 3:
+                unknown: Future[SimpleNamespace] = Future()
+                unknown.set_result(SimpleNamespace(offset=OFFSET_INVALID))
+                found[next(where for where in found if where.partition == 1)] = unknown
+            return found
+
+        def list_topics(self, *arguments: object, **options: object) -> object:
+            return admin.list_topics(*arguments, **options)
+
+    monkeypatch.setattr(log, "_admin", Dying())
+    assert log.high_watermarks() == [1, 1]
+    assert n_asked == 3
+    log.close()
