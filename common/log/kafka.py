@@ -330,7 +330,7 @@ class KafkaLog:
                 ends = {where.partition: found.result(2 * attempt_s).offset for where, found in asked.items()}
                 silent = [partition for partition, end in ends.items() if end < 0]
                 if silent:
-                    # Of partitions whose leader did not answer in time librdkafka says OFFSET_INVALID, and no error.
+                    # Where a leader did not answer in time librdkafka says OFFSET_INVALID, and no error.
                     raise TimeoutError(f"the leader of partition {silent[0]} did not answer")
                 return [max(acked, ends[p]) for p, acked in enumerate(acked_ends)]
             except (KafkaException, RuntimeError, TimeoutError) as error:

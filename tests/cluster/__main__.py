@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ from tests.cluster.scenarios import OF_THE_NETWORK, SCENARIOS, Run
 
 
 def main() -> int:
+    # So that all is ended and removed, whoever ends this process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     epilog = "scenarios: " + ", ".join(SCENARIOS)
     parser = argparse.ArgumentParser("python -m tests.cluster", description=__doc__, epilog=epilog)
     parser.add_argument("scenario", nargs="*", choices=list(SCENARIOS), help="all by default")
