@@ -46,6 +46,8 @@ CONNECT_S = 1.0
 SILENCE_S = 5.0
 """A node that sends nothing for that long hangs: while it works it sends a sign of life every second."""
 MAX_CONNECTIONS = 200
+ENDS_S = 30.0
+"""How long the log may take to say where it ends: a partition whose leader has died gets another one meanwhile."""
 GRACE_S = 0.5
 """How long after the deadline a node may still say that it has not caught up."""
 _MAX_ERROR_BYTES = 64 << 10
@@ -67,7 +69,8 @@ _terms: ContextVar[_Terms | None] = ContextVar("tabor_read_terms", default=None)
 class RemoteStore:
     """The store that the nodes of `membership` make up.
 
-    n_partitions: of the log. high_watermarks: asks the log for the end of each; raises LogUnavailable.
+    n_partitions: of the log. high_watermarks: asks the log for the end of each, within so many s; raises
+      LogUnavailable.
     timeout_s: of reads that no `wait_caught_up` gave a deadline.
     """
 
@@ -75,7 +78,7 @@ class RemoteStore:
         self,
         membership: Membership,
         n_partitions: int,
-        high_watermarks: Callable[[], list[int]],
+        high_watermarks: Callable[[float], list[int]],
         *,
         timeout_s: float = 120.0,
         silence_s: float = SILENCE_S,
@@ -109,7 +112,8 @@ class RemoteStore:
             LogUnavailable: the log cannot be asked for its ends.
         """
         deadline_s = time.monotonic() + timeout_s
-        _terms.set(_Terms(self, Terms(tuple(self._high_watermarks()), deadline_s)))
+        required = tuple(self._high_watermarks(min(timeout_s, ENDS_S)))
+        _terms.set(_Terms(self, Terms(required, deadline_s)))
 
     def select(
         self,

@@ -314,14 +314,18 @@ class KafkaLog:
                     ) from None
         return Bounds(start, max(end, acked_end))
 
-    def high_watermarks(self) -> list[int]:
-        """The high watermark of every partition, asked for all at once; see `bounds`. Raises LogUnavailable."""
+    def high_watermarks(self, timeout_s: float = _REQUEST_TIMEOUT_S) -> list[int]:
+        """The high watermark of every partition, asked for all at once; see `bounds`.
+
+        Raises:
+            LogUnavailable: a partition had no leader that answered within `timeout_s`.
+        """
         with self._lock:
             if self._closing:
                 raise LogUnavailable("the log is closed")
             acked_ends = list(self._acked_ends)
         latest = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in range(self._partitions)}
-        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
                 # A broker that has died keeps a request until its time is over, while another one leads already.

@@ -97,7 +97,7 @@ class Cluster:
 
     def __init__(
         self,
-        high_watermarks: Callable[[], list[int]] = lambda: [10, 10],
+        high_watermarks: Callable[[float], list[int]] = lambda _: [10, 10],
         *,
         backlog: Callable[[Cluster], object] = lambda cluster: None,
         **options: Any,
@@ -392,7 +392,7 @@ def read_strongly(cluster: Cluster, timeout_s: float) -> Selection:
 
 
 def test_a_strong_read_waits_until_a_node_has_applied_the_log() -> None:
-    cluster = Cluster(lambda: [12, 10])
+    cluster = Cluster(lambda _: [12, 10])
     try:
         node = Node("one")
         with serving(node) as address:
@@ -409,7 +409,7 @@ def test_a_strong_read_waits_until_a_node_has_applied_the_log() -> None:
 
 
 def test_a_strong_read_goes_to_a_node_that_has_what_it_needs_whatever_the_heartbeats_say() -> None:
-    cluster = Cluster(lambda: [5000, 5000])
+    cluster = Cluster(lambda _: [5000, 5000])
     behind, ahead = Node("behind", MemoryStore()), Node("ahead", applied=[5000, 5000])
     try:
         with serving(behind) as first, serving(ahead) as second:
@@ -425,7 +425,7 @@ def test_a_strong_read_goes_to_a_node_that_has_what_it_needs_whatever_the_heartb
 
 
 def test_a_strong_read_does_not_fall_back_to_a_node_that_is_behind() -> None:
-    cluster = Cluster(lambda: [12, 12])
+    cluster = Cluster(lambda _: [12, 12])
     behind, ahead = Node("behind", MemoryStore()), Node("ahead", applied=[12, 12])
     try:
         with serving(behind) as first:
@@ -441,7 +441,7 @@ def test_a_strong_read_does_not_fall_back_to_a_node_that_is_behind() -> None:
 
 
 def test_what_a_strong_query_needed_is_not_asked_of_the_eventual_one_after_it() -> None:
-    cluster = Cluster(lambda: [12, 12])
+    cluster = Cluster(lambda _: [12, 12])
     queries = QueryService(cluster.store, QueryConfig(max_concurrency=1))
 
     def names(store: SeriesStore, _: Budget) -> list[str]:
@@ -460,7 +460,7 @@ def test_what_a_strong_query_needed_is_not_asked_of_the_eventual_one_after_it() 
 
 
 def test_a_strong_read_fails_when_the_log_does_not_answer() -> None:
-    def away() -> list[int]:
+    def away(timeout_s: float) -> list[int]:
         raise LogUnavailable("Kafka is away")
 
     cluster = Cluster(away)
