@@ -17,8 +17,9 @@ from common.errors import LogUnavailable, RetryableError
 from common.events import EventLog
 from common.log.base import Log
 from common.wire.frames import MEDIA_TYPE, FrameReader, Kind, WireError, parse_object
+from common.wire.marks import COPY_PATH
 from storage_node.copies import VERSION, CopyWriter
-from storage_node.copies_http import PATH, encode_request
+from storage_node.copies_http import encode_request
 from storage_node.errors import DiskError
 from storage_node.views import FORMAT_VERSION, Views
 
@@ -191,7 +192,7 @@ class Acquirer:
         try:
             with (
                 httpx.Client(timeout=timeout, trust_env=False) as client,
-                client.stream("POST", f"http://{member.address}{PATH}", content=body) as response,
+                client.stream("POST", f"http://{member.address}{COPY_PATH}", content=body) as response,
             ):
                 if response.status_code != 200:
                     raise CopyRefused(_reason(response))

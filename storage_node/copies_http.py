@@ -15,9 +15,9 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from common.errors import CallerError, RetryableError
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE
+from common.wire.marks import COPY_PATH
 from storage_node.copies import VERSION, Copies
 
-PATH = "/internal/v1/copy"
 MAX_REQUEST_BYTES = 64 << 10
 
 
@@ -25,7 +25,7 @@ def router(name: str, copies: Copies) -> APIRouter:
     """The route, of the node `name`."""
     routes = APIRouter()
 
-    @routes.post(PATH, response_class=Response)
+    @routes.post(COPY_PATH, response_class=Response)
     async def copy(request: Request) -> Response:
         body = bytearray()
         async for chunk in request.stream():

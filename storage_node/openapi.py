@@ -5,6 +5,8 @@ from __future__ import annotations
 from common.openapi import TEXT, WHOLE, Json, Parameter, answer, array, failures, operation, record, success
 from common.store import MAX_TIME_MS, MIN_TIME_MS, MatchOp
 from common.wire.frames import MEDIA_TYPE
+from common.wire.marks import COPY_PATH, REPAIR_PATH
+from common.wire.marks import PATH as MARK_PATH
 from common.wire.requests import MAX_WAIT_S, PATHS, VERSION
 
 _COUNTS = ("partition", "start", "next_offset", "high_watermark", "lag", "series", "samples", "bytes")
@@ -45,6 +47,35 @@ def read_paths() -> Json:
     }
 
 
+def peer_paths() -> Json:
+    """The paths of `storage_node.copies_http` and `marks_http`, for other nodes of the same version."""
+    refused = {
+        400: "the request cannot be read",
+        413: "it is too large",
+        421: "it is meant for another node",
+        503: "the node does not have that, or not yet, or not any more",
+    }
+    failure = record(type=TEXT, message=TEXT)
+    failed = {str(status): answer(reason, "application/json", failure) for status, reason in refused.items()}
+    partition = {"node": TEXT, "partition": WHOLE}
+    copied = answer("a copy, as frames", MEDIA_TYPE, {"type": "string", "format": "binary"})
+    windows: Json = {"type": "object", "additionalProperties": TEXT}
+    marked = answer("digests", "application/json", record(v={"const": 1}, digest=TEXT, windows=windows))
+    repaired = answer("it is fetched anew", "application/json", record(partition=WHOLE))
+    copy = record(v={"const": 1}, snapshot=TEXT, after=TEXT, **partition)
+    mark = record(v={"const": 1}, offset=WHOLE, **partition)
+
+    def post(summary: str, request: Json, well: Json) -> Json:
+        body = {"application/json": {"schema": request}}
+        return {"post": operation(summary, {"200": well, **failed}, body=body)}
+
+    return {
+        COPY_PATH: post("For other nodes: a copy of a partition", copy, copied),
+        MARK_PATH: post("For other nodes: digests at a mark", mark, marked),
+        REPAIR_PATH: post("For other nodes: fetch a partition anew", mark, repaired),
+    }
+
+
 def _read_request() -> Json:
     time: Json = {"type": "integer", "minimum": MIN_TIME_MS, "maximum": MAX_TIME_MS}
     matcher: Json = {
@@ -56,6 +87,7 @@ def _read_request() -> Json:
     return record(
         v={"const": VERSION},
         node=TEXT,
+        partitions=array(WHOLE),
         required={"type": ["array", "null"], "items": WHOLE},
         wait_s={"type": "number", "minimum": 0, "maximum": MAX_WAIT_S},
         matcher_sets=array(array(matcher)),

@@ -15,12 +15,13 @@ _PATHS = {
     "query": query.openapi.paths,
     "admin": query.openapi.admin_paths,
     "reads": storage_node.openapi.read_paths,
+    "peers": storage_node.openapi.peer_paths,
     "status": storage_node.openapi.paths,
 }
 
 
 def document(services: Iterable[str]) -> Json:
-    """All paths of these services: ingest, query, admin, reads of a storage node, status of its partitions."""
+    """All paths of these services: ingest, query, admin; reads of a storage node, its peers, its status."""
     paths = _every_service()
     for service in services:
         paths |= _PATHS[service]()

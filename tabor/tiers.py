@@ -148,7 +148,7 @@ async def _serve_storage_node(
     )
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store)
-    app = build_app(state.readiness, "reads", "status")
+    app = build_app(state.readiness, "reads", "peers", "status")
     auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s)
     peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)
     for routes in (router(node), reads.router(), *peers):

@@ -9,6 +9,7 @@ import orjson
 from common.errors import CallerError
 from common.wire.frames import WireError, parse_object
 
+COPY_PATH = "/internal/v1/copy"
 PATH = "/internal/v1/mark"
 REPAIR_PATH = "/internal/v1/repair"
 VERSION = 1

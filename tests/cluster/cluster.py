@@ -116,7 +116,7 @@ class Cluster:
         ports = network.ports(2 * n_brokers + 40)
         self._ports = iter(ports[2 * n_brokers :])
         self.brokers = Brokers(network, folder, ports[: 2 * n_brokers])
-        self._url = f"kafka://{self.brokers.bootstrap}/cluster"
+        self.url = f"kafka://{self.brokers.bootstrap}/cluster"
         self._node_flags = ("--replicas", str(replicas), *node_flags)
         self.ingestors = [
             self._service(f"ingest-{i + 1}", "ingest", "--partitions", str(partitions)) for i in range(n_ingestors)
@@ -160,7 +160,7 @@ class Cluster:
     def command(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run `tabor cluster …` on the first query server's host."""
         line = [*self.queries[0].host.prefix, sys.executable, "-m", "tabor", "cluster", *arguments]
-        return subprocess.run([*line, "--log", self._url], capture_output=True, text=True, timeout=timeout_s)
+        return subprocess.run([*line, "--log", self.url], capture_output=True, text=True, timeout=timeout_s)
 
     def holders(self) -> dict[int, list[str]]:
         """Names of the running nodes that hold each partition."""
@@ -198,7 +198,7 @@ class Cluster:
 
     def _service(self, name: str, tier: str, *flags: str) -> Service:
         host, port = self.network.host(name), next(self._ports)
-        common = ["--log", self._url, "--listen", f"{host.address}:{port}"]
+        common = ["--log", self.url, "--listen", f"{host.address}:{port}"]
         return Service(name, host, port, [tier, *common, *flags], self.folder)
 
 

@@ -12,7 +12,8 @@ from schemathesis.checks import content_type_conformance, not_a_server_error, st
 
 from storage_node.reads_http import NodeReads
 from tabor.openapi import document
-from tests.integration.test_remote_store import Node, served
+from tests.integration.test_remote_store import Node
+from tests.served import served
 
 PATHS = [path for path in document(["reads"])["paths"] if path.startswith("/internal/")]
 CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance]
@@ -21,7 +22,7 @@ CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     node = Node("one")
-    reads = NodeReads(node.name, node.store, node.wait_applied, lambda: list(node.applied))
+    reads = NodeReads(node.name, node)
     app = FastAPI()
     app.include_router(reads.router())
     with served(app) as where:

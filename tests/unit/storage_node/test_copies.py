@@ -12,11 +12,12 @@ from fastapi import FastAPI
 from common.control.members import Member
 from common.errors import RetryableError
 from common.wire.frames import FrameReader, Kind, WireError
+from common.wire.marks import COPY_PATH
 from storage_node import acquiring
 from storage_node.acquiring import Acquirer
 from storage_node.config import NodeConfig
 from storage_node.copies import MAX_COPIES, Copies, CopyGone, CopyWriter, Rate
-from storage_node.copies_http import PATH, router
+from storage_node.copies_http import router
 from storage_node.disk import RocksDisk
 from storage_node.errors import NotHeld
 from storage_node.service import StorageNode
@@ -244,7 +245,7 @@ def test_requests_that_cannot_be_read_are_refused(giver: Giver) -> None:
     with served(app) as address:
 
         def status(body: bytes) -> int:
-            return httpx.post(f"http://{address}{PATH}", content=body, trust_env=False).status_code
+            return httpx.post(f"http://{address}{COPY_PATH}", content=body, trust_env=False).status_code
 
         good = b'{"v":1,"node":"giver","partition":0,"snapshot":"","after":""}'
         assert status(good) == 200

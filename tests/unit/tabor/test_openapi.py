@@ -14,7 +14,9 @@ from fastapi.routing import APIRoute
 from ingest import http, import_http, otlp_http
 from query.http import router as query_router
 from query.http_admin import router as admin_router
+from storage_node.copies_http import router as copies_router
 from storage_node.http import router as node_router
+from storage_node.marks_http import router as marks_router
 from storage_node.reads_http import NodeReads
 from tabor.openapi import document
 
@@ -22,7 +24,14 @@ NOTHING: Any = SimpleNamespace()
 
 
 def reads() -> NodeReads:
-    return NodeReads("node", NOTHING, NOTHING, NOTHING)
+    return NodeReads("node", NOTHING)
+
+
+def peer_routes() -> APIRouter:
+    routes = APIRouter()
+    for some in (copies_router("node", NOTHING), marks_router("node", NOTHING, NOTHING)):
+        routes.routes.extend(some.routes)
+    return routes
 
 
 def ingest_routes() -> APIRouter:
@@ -49,6 +58,7 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("query", query_router(NOTHING, "1")),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
+        ("peers", peer_routes()),
         ("ingest", ingest_routes()),
         ("admin", admin_router(NOTHING)),
     ],
