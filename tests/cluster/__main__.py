@@ -113,7 +113,7 @@ def run(cluster: Cluster, wanted: list[str], folder: Path) -> int:
     for reason in failed:
         print(f"FAILED: {reason}", file=sys.stderr, flush=True)
     if failed:
-        history = Path(os.environ.get("TABOR_HISTORY", "cluster-history.jsonl"))
+        history = Path(tempfile.gettempdir()) / f"tabor-cluster-history-{os.getpid()}.jsonl"
         checker.save(history)
         print(f"the history is in {history.resolve()}", file=sys.stderr)
         for service in cluster.services:
