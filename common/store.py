@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -130,6 +130,12 @@ class SeriesStore(Protocol):
 
         Raises:
             NotCaughtUp: it was not within `timeout_s`; names the partition.
+        """
+
+    def allow_partial(self) -> Mapping[int, str]:
+        """Let the reads that follow in this context go without partitions that nobody can read.
+
+        Returns what is missing, by partition, with the reason; filled by those reads.
         """
 
     def select(

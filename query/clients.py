@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import Request
@@ -23,9 +24,20 @@ T = TypeVar("T")
 async def run(
     service: QueryService, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request
 ) -> T:
-    """What `work` makes of the store, as consistent as the request asks for, unless its client goes away."""
-    consistency = service.consistency_of(p, request)
-    return await unless_gone(request, lambda cancelled: service.run(work, consistency, cancelled))
+    """What `work` makes of the store, as consistent as the request asks for, unless its client goes away.
+
+    It may go without partitions if the request says so: `work` has to show the budget's warnings.
+    """
+    wanted = service.wanted_of(p, request)
+    return await unless_gone(request, lambda cancelled: service.run(work, wanted, cancelled))
+
+
+async def run_whole(
+    service: QueryService, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request
+) -> T:
+    """As `run`, for answers that have no room for warnings, and so are whole or not given."""
+    wanted = replace(service.wanted_of(p, request), partial=False)
+    return await unless_gone(request, lambda cancelled: service.run(work, wanted, cancelled))
 
 
 async def unless_gone(request: Request, start: Callable[[threading.Event], Future[T]]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import SeriesStore, TooManySamples, TooManySeries
 from query import remote_chunks, remote_read
-from query.clients import run, unless_gone
+from query.clients import run, run_whole, unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
 from query.engine.budget import Budget, QueryCancelled, QueryTimeout
 from query.engine.engine import QueryResult
@@ -99,7 +99,7 @@ class _Api:
                 p.time_ms("time", _now_ms()),
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
-                consistency=self._service.consistency_of(p, request),
+                wanted=self._service.wanted_of(p, request),
                 finish=lambda result, budget: self._result(result, budget, limit, form),
                 cancelled=cancelled,
             ),
@@ -130,7 +130,7 @@ class _Api:
                 step_ms,
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
-                consistency=self._service.consistency_of(p, request),
+                wanted=self._service.wanted_of(p, request),
                 finish=lambda result, budget: self._result(result, budget, limit, form),
                 cancelled=cancelled,
             ),
@@ -146,7 +146,7 @@ class _Api:
         def work(store: SeriesStore, budget: Budget) -> Response:
             table = store.series(sets, *times, config.max_series)
             rows = len(table) if limit == 0 else min(limit, len(table))
-            warnings = [TRUNCATED] if rows < len(table) else []
+            warnings = [*([TRUNCATED] if rows < len(table) else []), *budget.warnings()]
             answer = Answer(
                 lambda: encode_series(table, rows, warnings), lambda: labels_bytes(table) + 3 * len(table) + 1000
             )
@@ -157,7 +157,10 @@ class _Api:
     async def label_names(self, p: Parameters, request: Request) -> Response:
         sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
         return await run(
-            self._service, lambda store, _: _limited(store.label_names(sets, *times), limit), p, request
+            self._service,
+            lambda store, budget: _limited(store.label_names(sets, *times), limit, budget),
+            p,
+            request,
         )
 
     async def label_values(self, p: Parameters, request: Request) -> Response:
@@ -166,18 +169,21 @@ class _Api:
             raise CallerError('invalid label name: ""')
         sets, times, limit = p.matcher_sets(), p.time_range(), p.limit()
         return await run(
-            self._service, lambda store, _: _limited(store.label_values(name, sets, *times), limit), p, request
+            self._service,
+            lambda store, budget: _limited(store.label_values(name, sets, *times), limit, budget),
+            p,
+            request,
         )
 
     async def read(self, p: Parameters, body: bytes, request: Request) -> Response:
         asked = remote_read.parse_request(body)
         max_bytes = self._service.config.max_response_bytes
-        return await run(
+        return await run_whole(
             self._service, lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
         )
 
     def _result(self, result: QueryResult, budget: Budget, limit: int, form: _Form) -> Response:
-        warnings = []
+        warnings = budget.warnings()
         if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
             result = replace(result, value=_first(result.value, limit))
             warnings.append(TRUNCATED)
@@ -305,13 +311,14 @@ def _first(value: Vector | RangeVector, n_series: int) -> Vector | RangeVector:
     return Vector(labels, values, present, drop_name, histograms)
 
 
-def _data(data: object, *, truncated: bool = False) -> Response:
-    return Response(encode_data(data, [TRUNCATED] if truncated else ()), media_type="application/json")
+def _data(data: object, warnings: Sequence[str] = ()) -> Response:
+    return Response(encode_data(data, warnings), media_type="application/json")
 
 
-def _limited(texts: list[str], limit: int) -> Response:
+def _limited(texts: list[str], limit: int, budget: Budget) -> Response:
     kept = texts if limit == 0 else texts[:limit]
-    return _data(kept, truncated=len(kept) < len(texts))
+    truncated = [TRUNCATED] if len(kept) < len(texts) else []
+    return _data(kept, [*truncated, *budget.warnings()])
 
 
 def _error(status: int, kind: str, message: str) -> Response:

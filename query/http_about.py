@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars, SeriesStore
-from query.clients import run
+from query.clients import run_whole
 from query.compression import negotiated
 from query.engine.budget import Budget
 from query.export import MAX_EXPORTED, exported
@@ -58,7 +58,7 @@ class About:
     async def metadata(self, p: Parameters, request: Request) -> Response:
         limit, per_metric = p.limit(-1), p.limit(-1, "limit_per_metric")
         metric = p.get("metric") or None
-        found = await run(self._service, lambda store, _: store.metadata(metric), p, request)
+        found = await run_whole(self._service, lambda store, _: store.metadata(metric), p, request)
         families = sorted(found) if limit < 0 else sorted(found)[:limit]
         return data({family: _limited(found[family], per_metric) for family in families})
 
@@ -67,7 +67,9 @@ class About:
         sets = [selector.matchers for selector in selectors(parse(p.get("query")))]
         if not sets:
             return data([])
-        found = await run(self._service, lambda store, _: store.exemplars(sets, start_ms, end_ms), p, request)
+        found = await run_whole(
+            self._service, lambda store, _: store.exemplars(sets, start_ms, end_ms), p, request
+        )
         return data([_exemplars(one) for one in found])
 
     async def format_query(self, p: Parameters, request: Request) -> Response:
@@ -82,7 +84,7 @@ class About:
             raise CallerError("no match[] parameter provided")
         now_ms = time.time_ns() // 1_000_000
         lookback_ms = self._service.config.lookback_ms
-        text = await run(
+        text = await run_whole(
             self._service, lambda store, budget: federated(store, sets, now_ms, lookback_ms, budget), p, request
         )
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -101,7 +103,7 @@ class About:
             answer = Answer(lambda: exported(found), lambda: sys.maxsize, ARROW)
             return respond(answer, config.max_response_bytes, encoding, budget.check)
 
-        return await run(self._service, work, p, request)
+        return await run_whole(self._service, work, p, request)
 
     async def buildinfo(self, p: Parameters, request: Request) -> Response:
         # Grafana and others read from the version what the API can do, so it names the Prometheus release
@@ -154,7 +156,7 @@ class About:
     async def tsdb(self, p: Parameters, request: Request) -> Response:
         limit = p.limit() or _TOP
         return data(
-            await run(
+            await run_whole(
                 self._service,
                 lambda store, _: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit),
                 p,

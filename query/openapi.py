@@ -39,13 +39,19 @@ _CONSISTENCY = Parameter(
     {"enum": ["strong", "eventual"]},
     "whether to wait for all that was acknowledged before; also as header X-Read-Consistency",
 )
+_PARTIAL = Parameter(
+    "partial_response",
+    {"enum": ["true", "false"]},
+    "whether partitions that no storage node can answer for may be missing; warnings then say which",
+)
 _EVALUATION = (
     Parameter("timeout", _DURATION, "how long the query may take, up to --query-timeout"),
     Parameter("lookback_delta", _DURATION, "how old a sample may be that is taken for the current one"),
     _LIMIT,
     _CONSISTENCY,
+    _PARTIAL,
 )
-_RANGE = (_START, _END, _LIMIT, _CONSISTENCY)
+_RANGE = (_START, _END, _LIMIT, _CONSISTENCY, _PARTIAL)
 
 _RESULT = record(
     resultType={"enum": ["matrix", "vector", "scalar", "string"]},

@@ -12,9 +12,9 @@ its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -115,6 +115,17 @@ class RemoteStore:
         required = tuple(self._high_watermarks(min(timeout_s, ENDS_S)))
         _terms.set(_Terms(self, Terms(required, deadline_s)))
 
+    def allow_partial(self) -> Mapping[int, str]:
+        """See `SeriesStore`."""
+        held = _terms.get()
+        terms = held.terms if held is not None and held.store is self else self._eventual()
+        missing: dict[int, str] = {}
+        _terms.set(_Terms(self, replace(terms, missing=missing)))
+        return missing
+
+    def _eventual(self) -> Terms:
+        return Terms(None, time.monotonic() + self._timeout_s)
+
     def select(
         self,
         matchers: Sequence[Matcher],
@@ -182,7 +193,7 @@ class RemoteStore:
     ) -> T:
         terms = _terms.get()
         if terms is None or terms.store is not self:
-            terms = _Terms(self, Terms(None, time.monotonic() + self._timeout_s))
+            terms = _Terms(self, self._eventual())
 
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
             return self._ask_one(member, PATHS[read], request, decode, sign, deadline_s)

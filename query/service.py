@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,6 +28,14 @@ T = TypeVar("T")
 CLOSE_S = 1.5
 """How long queries under way may take to notice that the server stops."""
 _WAITING_PER_RUNNING = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a query is to read. partial: whether it may go without partitions that nobody can read, and say so."""
+
+    consistency: str
+    partial: bool = False
 
 
 class TooManyQueries(RetryableError):
@@ -73,7 +82,7 @@ class QueryService:
         *,
         lookback_ms: int | None,
         timeout_s: float | None,
-        consistency: str,
+        wanted: Wanted,
         finish: Callable[[QueryResult, Budget], T],
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
@@ -85,7 +94,7 @@ class QueryService:
             )
             return finish(result, budget)
 
-        return self._run(work, timeout_s, consistency, cancelled)
+        return self._run(work, timeout_s, wanted, cancelled)
 
     def range(
         self,
@@ -96,7 +105,7 @@ class QueryService:
         *,
         lookback_ms: int | None,
         timeout_s: float | None,
-        consistency: str,
+        wanted: Wanted,
         finish: Callable[[QueryResult, Budget], T],
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
@@ -109,30 +118,34 @@ class QueryService:
             )
             return finish(result, budget)
 
-        return self._run(work, timeout_s, consistency, cancelled)
+        return self._run(work, timeout_s, wanted, cancelled)
 
     def run(
         self,
         work: Callable[[SeriesStore, Budget], T],
-        consistency: str,
+        wanted: Wanted,
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
         """What `work` makes of the store, on a query's thread, within its limits; `cancelled` as in `instant`."""
-        return self._run(lambda budget: work(self._store, budget), None, consistency, cancelled)
+        return self._run(lambda budget: work(self._store, budget), None, wanted, cancelled)
 
-    def consistency_of(self, parameters: Parameters, request: Request) -> str:
-        """What a request asks for, by header or parameter."""
-        asked = request.headers.get("x-read-consistency") or parameters.get("consistency")
-        return asked or self.config.consistency
+    def wanted_of(self, parameters: Parameters, request: Request) -> Wanted:
+        """What a request asks for, by header or parameter. Raises CallerError."""
+        consistency = request.headers.get("x-read-consistency") or parameters.get("consistency")
+        partial = parameters.get("partial_response") or "false"
+        if partial not in ("true", "false"):
+            raise CallerError(f"partial_response is 'true' or 'false', not {partial!r}")
+        return Wanted(consistency or self.config.consistency, partial == "true")
 
     def _run(
         self,
         work: Callable[[Budget], T],
         timeout_s: float | None,
-        consistency: str,
+        wanted: Wanted,
         cancelled: threading.Event | None,
     ) -> Future[T]:
         """Run work(its limits) on a query thread; time spent waiting counts against the deadline."""
+        consistency = wanted.consistency
         if consistency not in ("strong", "eventual"):
             raise CallerError(f"consistency is 'strong' or 'eventual', not {consistency!r}")
         limit_s = min(timeout_s or self.config.timeout_s, self.config.timeout_s)
@@ -150,6 +163,8 @@ class QueryService:
                 budget.check()
                 if consistency == "strong":
                     self._store.wait_caught_up(budget.left_s())
+                if wanted.partial:
+                    budget.missing = self._store.allow_partial()
                 return work(budget)
 
         try:

@@ -112,6 +112,10 @@ class NodeStore:
                 self._on_wait()
                 self._applied.wait(left)
 
+    def allow_partial(self) -> Mapping[int, str]:
+        """See `SeriesStore`; what a node holds it can read."""
+        return {}
+
     def select(
         self,
         matchers: Sequence[Matcher],

@@ -44,6 +44,9 @@ class MemoryStore:
     def wait_caught_up(self, timeout_s: float) -> None:
         """Everything is visible at once."""
 
+    def allow_partial(self) -> dict[int, str]:
+        return {}
+
     def select(
         self,
         matchers: Sequence[Matcher],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from common.store import Matcher, Selection, SeriesStore, TooManySamples, TooManySeries
 
@@ -34,6 +34,19 @@ class Budget:
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
         self._ends = [end for end in ends if end is not None]
+        self.missing: Mapping[int, str] = {}
+        """Partitions that the query goes without, and why; see `SeriesStore.allow_partial`."""
+
+    def warnings(self) -> list[str]:
+        """What whoever asked has to be told of the answer."""
+        reasons: dict[str, list[int]] = {}
+        for partition, reason in sorted(self.missing.items()):
+            reasons.setdefault(reason, []).append(partition)
+        return [
+            f"partial answer, without {'partitions' if partitions[1:] else 'partition'}"
+            f" {', '.join(map(str, partitions))}: {reason}"
+            for reason, partitions in reasons.items()
+        ]
 
     def left_s(self) -> float:
         """Seconds until the query must end, never less than a millisecond."""

@@ -112,6 +112,11 @@ def test_without_a_replica_a_query_fails_and_names_the_partition(cluster: Nodes)
     status, body = cluster.query.get("/api/v1/query", query="count(load)")
     assert status == 503, body
     assert b"no storage node can answer for partition" in body
+    status, body = cluster.query.get("/api/v1/query", query="count(load)", partial_response="true")
+    assert status == 200, body
+    (warning,) = json.loads(body)["warnings"]
+    assert "partial answer, without partition" in warning
+    assert cluster.query.get("/api/v1/read", partial_response="true")[0] != 200
     wait_for(lambda: cluster.status()["unavailable"], "partitions without a live replica are seen")
     text = cluster.command("status")
     assert text.returncode == 1

@@ -38,7 +38,7 @@ from common.wire.frames import MEDIA_TYPE, Kind, frame
 from query.config import QueryConfig
 from query.engine.budget import Budget
 from query.remote import RemoteStore
-from query.service import QueryService
+from query.service import QueryService, Wanted
 from storage_node.reads_http import NodeReads
 from tests.memory_control import Broker
 from tests.memory_store import MemoryStore
@@ -451,9 +451,9 @@ def test_what_a_strong_query_needed_is_not_asked_of_the_eventual_one_after_it() 
         with serving(Node("behind")) as first:
             with serving(Node("ahead", applied=[12, 12])) as second:
                 cluster.announce("ahead", second)
-                assert queries.run(names, "strong").result(30) == ["__name__"]
+                assert queries.run(names, Wanted("strong")).result(30) == ["__name__"]
             cluster.announce("behind", first)
-            assert queries.run(names, "eventual").result(30) == ["__name__"]
+            assert queries.run(names, Wanted("eventual")).result(30) == ["__name__"]
     finally:
         queries.close()
         cluster.close()
@@ -599,3 +599,29 @@ def test_partitions_on_different_nodes_are_put_together(cluster: Cluster) -> Non
             cluster.store.select(UP, *EVERYTHING, 1)
         with pytest.raises(TooManySeries):
             cluster.store.series([UP], *EVERYTHING, 1)
+
+
+def test_a_partition_without_a_node_is_missing_from_a_partial_answer_which_says_so(cluster: Cluster) -> None:
+    queries = QueryService(cluster.store, QueryConfig(max_concurrency=1))
+    said: list[str] = []
+
+    def names(store: SeriesStore, budget: Budget) -> list[str]:
+        found = store.label_names([], *EVERYTHING)
+        said.extend(budget.warnings())
+        return found
+
+    try:
+        with serving(Node("one", applied=[10])) as address:
+            cluster.announce("one", address, applied=(10,))
+            with pytest.raises(RetryableError, match="for partition 1: none holds it"):
+                queries.run(names, Wanted("strong")).result(30)
+            assert queries.run(names, Wanted("strong", partial=True)).result(30) == ["__name__"]
+            assert said == [
+                "partial answer, without partition 1: no storage node can answer for partition 1: none holds it"
+            ]
+            assert queries.run(names, Wanted("eventual", partial=True)).result(30) == ["__name__"]
+            # What one query was allowed is not for the next.
+            with pytest.raises(RetryableError):
+                queries.run(names, Wanted("eventual")).result(30)
+    finally:
+        queries.close()
