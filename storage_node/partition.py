@@ -38,13 +38,13 @@ from storage_node.producers import MAX_REFS, NONE, Producer, Producers
 from storage_node.reading import ReadPlan
 from storage_node.segments import Segments
 from storage_node.series_state import SeriesState
-from storage_node.windows import Segment, Window, window_of, window_start, windows_of
+from storage_node.windows import Segment, Window, window_end, window_of, window_start, windows_of
 
 MAX_LATE_SAMPLES = 1 << 16
 """Late samples that wait until they are looked for among what is stored."""
 _SAMPLE_BYTES = 24
 """Of memory, that a sample of the head takes."""
-_SOME_WINDOW = windows_of(np.zeros(1, dtype=np.int64))
+_SOME_WINDOW = np.array([window_start(0)]), np.array([window_end(0)])
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ import click
 from common.errors import TaborError
 from common.log.base import DEFAULT_PARTITIONS
 from ingest.config import MAX_ACTIVE_SERIES
+from tabor import starting
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
 from tabor.progress import say
@@ -179,6 +180,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
       curl 'http://127.0.0.1:9080/api/v1/query?query=up'
     """
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.run import run_all
 
@@ -198,6 +200,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_ingest
 
@@ -224,6 +227,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
 def storage_node(ctx: click.Context, /, **options: Any) -> None:
     """Only storage: consume the log from Kafka into this node's views and serve reads of them."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_storage_node
 
@@ -242,6 +246,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_query
 
