@@ -1,10 +1,10 @@
 """Large answers: what a matrix costs to compute, as JSON and as an Arrow stream.
 
-    python -m bench.bench_json [--small]
+    python -m bench.bench_json [--small] [--http]
 
 10,000 series × 300 steps, of 300 samples each, in memory: integers, numbers of two decimals, any float64, and the
 rates of the second. CPU seconds of the whole process, best of several, so that what others do on the machine
-counts less. The last line is a checksum of the JSON.
+counts less. The last line is a checksum of the JSON. With --http it is `bench.bench_json_http` that runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench import bench_json_http
 from common.labels import LabelTable
 from common.store import Matcher, Selection
 from query.arrow_stream import encode_result as encode_arrow
@@ -93,7 +94,11 @@ def bench(n_series: int, repeat: int = 3) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="100 series instead of 10,000")
+    parser.add_argument("--http", action="store_true", help="over HTTP, from a server of its own")
     arguments = parser.parse_args()
+    if arguments.http:
+        print(f"checksum {bench_json_http.bench(100 if arguments.small else 10_000, 9)}")
+        return
     print(f"checksum {bench(100 if arguments.small else 10_000)}")
 
 
