@@ -23,7 +23,7 @@ from common.control.members import LIVE_S, Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
 from common.membership import Membership
-from common.store import ANY_NUMBER, Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars
+from common.store import ANY_NUMBER, Extent, Matcher, Metadata, NotCaughtUp, Selection, SeriesExemplars
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
 from common.wire.requests import MAX_WAIT_S, PATHS, ReadRequest, encode_request
@@ -164,6 +164,10 @@ class RemoteStore:
         """See `SeriesStore`."""
         asked = ReadRequest("", None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
         return self._read("exemplars", asked, answers.read_exemplars)
+
+    def extent(self) -> Extent:
+        """See `SeriesStore`."""
+        return self._read("extent", ReadRequest("", None, 0.0, (), 0, 0), answers.read_extent)
 
     # Choosing nodes.
 

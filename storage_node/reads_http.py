@@ -1,6 +1,6 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,caught_up}, JSON in, frames out
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,caught_up}, JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
 that whoever asks can tell a node that works from one that hangs. Errors of the work are frames, too. By status:
@@ -69,6 +69,7 @@ class NodeReads:
             "label_values": self._label_values,
             "metadata": self._metadata,
             "exemplars": self._exemplars,
+            "extent": self._extent,
             "caught_up": self._caught_up,
         }
 
@@ -173,6 +174,9 @@ class NodeReads:
     def _exemplars(self, asked: ReadRequest) -> Frames:
         found = self._store.exemplars(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms)
         return answers.exemplar_frames(found)
+
+    def _extent(self, asked: ReadRequest) -> Frames:
+        return answers.extent_frames(self._store.extent())
 
     def _caught_up(self, asked: ReadRequest) -> Frames:
         return answers.applied_frames(self._applied())

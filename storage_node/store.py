@@ -18,6 +18,7 @@ from common.labels import LabelTable, parse_canonical
 from common.store import (
     ANY_NUMBER,
     Exemplar,
+    Extent,
     Matcher,
     Metadata,
     NotCaughtUp,
@@ -179,6 +180,14 @@ class NodeStore:
         for shard in self._views().shards:
             found += _exemplars(shard, self._views().disk, matcher_sets, min_time_ms, max_time_ms)
         return found
+
+    def extent(self) -> Extent:
+        """See `SeriesStore`."""
+        extent = Extent()
+        for shard in self._views().shards:
+            with shard.lock:
+                extent = extent.joined(shard.state.extent())
+        return extent
 
 
 class _Part(NamedTuple):

@@ -18,6 +18,7 @@ from common.labels import LabelTable, StringPool
 from common.store import (
     ANY_NUMBER,
     Exemplar,
+    Extent,
     Metadata,
     NotCaughtUp,
     Selection,
@@ -98,6 +99,12 @@ def text_frames(texts: list[str]) -> Iterator[bytes]:
 def applied_frames(next_offsets: list[int]) -> Iterator[bytes]:
     """The next offset of each partition, as frames."""
     yield json_frame(Kind.HEADER, {"v": VERSION, "applied": next_offsets})
+    yield frame(Kind.END)
+
+
+def extent_frames(extent: Extent) -> Iterator[bytes]:
+    """How much a node holds, as frames."""
+    yield json_frame(Kind.HEADER, {"v": VERSION, "extent": asdict(extent)})
     yield frame(Kind.END)
 
 
@@ -308,6 +315,18 @@ def read_applied(reader: FrameReader) -> tuple[int, ...]:
         raise WireError("the answer lacks the applied offsets")
     reader.end()
     return tuple(applied)
+
+
+def read_extent(reader: FrameReader) -> Extent:
+    """How much a node holds."""
+    content = _opening(reader).get("extent")
+    if not isinstance(content, dict) or not all(type(number) is int for number in content.values()):
+        raise WireError("the answer lacks the extent")
+    reader.end()
+    try:
+        return Extent(**content)
+    except TypeError:
+        raise WireError("the answer's extent has other fields") from None
 
 
 def _opening(reader: FrameReader) -> dict[str, Any]:

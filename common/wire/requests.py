@@ -13,7 +13,7 @@ from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 VERSION = 1
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "caught_up")
+_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "extent", "caught_up")
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 
