@@ -19,6 +19,7 @@ from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
 from tabor.progress import say
 from tabor.settings import config_option, effective, option
+from tabor.stopping import Stopped
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES, TIME_MS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +31,8 @@ def main() -> None:
         cli.main(standalone_mode=False, prog_name="tabor")
     except click.exceptions.Abort:
         sys.exit(130)
+    except Stopped as stop:
+        sys.exit(stop.exit_status)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "tabor"
         say(f"tabor: {error.format_message()} (see '{command} --help')")
