@@ -60,7 +60,7 @@ class Columns:
         return self._selections[matchers[0].value]
 
 
-def _cpu_s(work: Callable[[], T], repeat: int) -> tuple[float, T]:
+def cpu_s(work: Callable[[], T], repeat: int) -> tuple[float, T]:
     times = []
     for _ in range(repeat):
         start = time.process_time()
@@ -80,9 +80,9 @@ def bench(n_series: int, repeat: int = 3) -> str:
     end_ms = START_MS + (N_SAMPLES - 1) * INTERVAL_MS
     print(f"{'':<36}{'compute':>9}{'JSON':>9}{'':>8}{'Arrow':>9}")
     for query in QUERIES:
-        computing, result = _cpu_s(lambda query=query: engine.range(query, START_MS, end_ms, INTERVAL_MS), repeat)
-        writing, n_bytes = _cpu_s(lambda result=result: _size(encode_json(result)), repeat)
-        arrow, _ = _cpu_s(lambda result=result: _size(encode_arrow(result)), repeat)
+        computing, result = cpu_s(lambda query=query: engine.range(query, START_MS, end_ms, INTERVAL_MS), repeat)
+        writing, n_bytes = cpu_s(lambda result=result: _size(encode_json(result)), repeat)
+        arrow, _ = cpu_s(lambda result=result: _size(encode_arrow(result)), repeat)
         print(
             f"{query:<36}{computing:>7.3f} s{writing:>7.3f} s{n_bytes / 1e6:>5.0f} MB{arrow:>7.3f} s", flush=True
         )
