@@ -19,7 +19,7 @@ from tabor.export import walk
 from tabor.export.openmetrics import Family, families
 from tabor.export.walk import bounds, slices, time_text
 from tabor.imports.tables import selection_of
-from tabor.imports.tsdb import labels_of, time_ranges
+from tabor.imports.tsdb import labels_of, noted_histograms, time_ranges
 from tabor.remote import TooMuch
 from tests.memory_store import MemoryStore
 
@@ -198,6 +198,14 @@ def test_labels_are_read_as_promtool_prints_them() -> None:
     for bad in ("", "{", '{a="b"', '{a="b"} x', 'a="b"}', "{a=b}"):
         with pytest.raises(CallerError):
             labels_of(bad)
+
+
+def test_histograms_are_counted_where_blocks_count_them(tmp_path: Path) -> None:
+    stats = ('{"numHistogramSamples": 3}', '{"numHistogramSamples": 4}', '{"numSamples": 9}', '"?"')
+    for i, text in enumerate(stats):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "meta.json").write_text(f'{{"maxTime": 9, "stats": {text}}}')
+    assert noted_histograms(tmp_path) == 7
 
 
 def test_the_ranges_of_a_data_folder_end_where_blocks_end_and_leave_nothing_out(tmp_path: Path) -> None:
