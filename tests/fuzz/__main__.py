@@ -2,8 +2,8 @@
 
 Begins with the inputs of tests/fuzz/corpus/ and those that earlier runs have found, kept in .cache/fuzz/. An input
 that breaks a target is written there too. At the end all inputs are given to the target with compiled kernels and
-with kernels that are plain Python: both must take them for the same. `--minimise` copies into tests/fuzz/corpus/ the
-inputs that reach code which it does not reach.
+with kernels that are plain Python: both must take them for the same. `--minimise` copies inputs into the corpus,
+those that reach code which it does not reach.
 """
 
 from __future__ import annotations
