@@ -68,7 +68,7 @@ def random_series(rng: random.Random, *, odd: bool) -> list[tuple[dict[str, str]
     """Label sets with samples of (time, bits); spread over a year, some before 1970."""
     series: dict[str, tuple[dict[str, str], list[tuple[int, int]]]] = {}
     for _ in range(60):
-        labels = {"__name__": rng.choice(["m", "requests_total", "a:b", "my.metric ü"])}
+        labels = {"__name__": rng.choice(["m", "requests_total", "a:b", "my.metric ü", "my-metric ü"])}
         for name in rng.sample(NAMES, rng.randint(0, 4)):
             labels[name] = rng.choice(TEXTS)
         labels = {name: text for name, text in labels.items() if text}

@@ -98,6 +98,21 @@ def test_few_jobs_are_begun_before_they_are_asked_for_and_none_after_the_end(
     assert given == before
 
 
+def test_what_waits_for_a_thread_when_nobody_asks_any_more_is_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "n_cores", lambda: 2)
+    threads = parallel._threads()
+    busy = threading.Event()
+    blockers = [threads.submit(busy.wait, 30) for _ in range(threads._max_workers)]
+    ran: list[int] = []
+    results = in_order(partial(ran.append, i) for i in range(10))
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    busy.set()
+    assert all(blocker.result(30) for blocker in blockers)
+    threads.submit(int).result(30)
+    assert ran == [0]
+
+
 def test_who_asks_works_while_another_thread_is_at_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "n_cores", lambda: 2)
     others = threading.Semaphore(0)

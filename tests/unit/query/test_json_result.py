@@ -154,6 +154,16 @@ def test_an_answer_of_many_chunks_is_one_json() -> None:
 
 
 @pytest.mark.usefixtures("in_small_chunks")
+def test_a_series_longer_than_a_chunk_is_one_of_its_own() -> None:
+    store, lengths = MemoryStore(), (20, 1, 9, 30, 8)
+    for i, n in enumerate(lengths):
+        store.add({"__name__": "m", "i": str(i)}, [(1000 * k, k) for k in range(n)])
+    answer = json.loads(b"".join(encode_result(Engine(store, EngineConfig()).instant("m[1m]", 40_000))))
+    found = {one["metric"]["i"]: one["values"] for one in answer["data"]["result"]}
+    assert found == {str(i): [[k, str(k)] for k in range(n)] for i, n in enumerate(lengths)}
+
+
+@pytest.mark.usefixtures("in_small_chunks")
 def test_an_answer_that_is_given_up_is_not_encoded_further(monkeypatch: pytest.MonkeyPatch) -> None:
     written = 0
 
