@@ -1,10 +1,10 @@
 """Large answers: what a matrix costs to compute, as JSON and as an Arrow stream.
 
-    python -m bench.bench_json [--small]
+    python -m bench.bench_json [--small] [--http]
 
 10,000 series × 300 steps, of 300 samples each, in memory: integers, numbers of two decimals, any float64, and the
 rates of the second. CPU seconds of the whole process, best of several, so that what others do on the machine
-counts less. The last line is a checksum of the JSON.
+counts less. The last line is a checksum of the JSON. With --http it is `bench.bench_json_http` that runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from bench import bench_json_http
 from common.labels import LabelTable
 from common.store import Matcher, Selection
 from query.arrow_stream import encode_result as encode_arrow
@@ -59,7 +60,7 @@ class Columns:
         return self._selections[matchers[0].value]
 
 
-def _cpu_s(work: Callable[[], T], repeat: int) -> tuple[float, T]:
+def cpu_s(work: Callable[[], T], repeat: int) -> tuple[float, T]:
     times = []
     for _ in range(repeat):
         start = time.process_time()
@@ -79,9 +80,9 @@ def bench(n_series: int, repeat: int = 3) -> str:
     end_ms = START_MS + (N_SAMPLES - 1) * INTERVAL_MS
     print(f"{'':<36}{'compute':>9}{'JSON':>9}{'':>8}{'Arrow':>9}")
     for query in QUERIES:
-        computing, result = _cpu_s(lambda query=query: engine.range(query, START_MS, end_ms, INTERVAL_MS), repeat)
-        writing, n_bytes = _cpu_s(lambda result=result: _size(encode_json(result)), repeat)
-        arrow, _ = _cpu_s(lambda result=result: _size(encode_arrow(result)), repeat)
+        computing, result = cpu_s(lambda query=query: engine.range(query, START_MS, end_ms, INTERVAL_MS), repeat)
+        writing, n_bytes = cpu_s(lambda result=result: _size(encode_json(result)), repeat)
+        arrow, _ = cpu_s(lambda result=result: _size(encode_arrow(result)), repeat)
         print(
             f"{query:<36}{computing:>7.3f} s{writing:>7.3f} s{n_bytes / 1e6:>5.0f} MB{arrow:>7.3f} s", flush=True
         )
@@ -93,7 +94,11 @@ def bench(n_series: int, repeat: int = 3) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="100 series instead of 10,000")
+    parser.add_argument("--http", action="store_true", help="over HTTP, from a server of its own")
     arguments = parser.parse_args()
+    if arguments.http:
+        print(f"checksum {bench_json_http.bench(100 if arguments.small else 10_000, 9)}")
+        return
     print(f"checksum {bench(100 if arguments.small else 10_000)}")
 
 

@@ -72,7 +72,7 @@ class Server:
                     return time.monotonic() - begin
             except OSError:
                 pass
-            time.sleep(0.02)
+            time.sleep(0.005)
         raise RuntimeError(f"{self.name} is not ready after {timeout_s} s: {self._last_words()}")
 
     @property

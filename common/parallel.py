@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache, partial
-from itertools import pairwise
+from itertools import islice, pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LEAST_WORK = 200_000
 """Samples and cells below which a second thread costs more than it brings."""
+AHEAD_PER_CORE = 2
+"""Jobs of `in_order` that are begun or done before they are asked for."""
 
 
 @cache
@@ -53,3 +59,50 @@ def in_rows(n_rows: int, work: int, run: Callable[[slice], None]) -> None:
         return
     bounds = [n_rows * part // n_parts for part in range(n_parts + 1)]
     run_all([partial(run, slice(first, last)) for first, last in pairwise(bounds)])
+
+
+def in_order(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What the jobs, which must not wait for one another, return, in their order; raises what one raised.
+
+    Some of them are run before they are asked for: AHEAD_PER_CORE for each core. Whoever asks works too, as in
+    `run_all`, and after it has closed the iterator no further job is begun.
+    """
+    left = iter(jobs)
+    begun: deque[tuple[Future[T], Callable[[], T]]] = deque()
+    first = list(islice(left, 2))
+    if len(first) < 2 or n_cores() == 1:
+        yield from (job() for job in first)
+        yield from (job() for job in left)
+        return
+    try:
+        begun.extend((_threads().submit(job), job) for job in first)
+        while begun:
+            room = AHEAD_PER_CORE * n_cores() - len(begun)
+            begun.extend((_threads().submit(job), job) for job in islice(left, room))
+            future, job = begun.popleft()
+            if future.cancel():
+                yield job()
+                continue
+            _work_until_done(future, begun)
+            yield future.result()
+    finally:
+        for future, _ in begun:
+            future.cancel()
+
+
+def _work_until_done(future: Future[T], begun: deque[tuple[Future[T], Callable[[], T]]]) -> None:
+    """Run what no thread has begun, instead of waiting for one that is running."""
+    for place, (other, job) in enumerate(begun):
+        if future.done():
+            return
+        if other.cancel():
+            begun[place] = _outcome(job), job
+
+
+def _outcome(job: Callable[[], T]) -> Future[T]:
+    future: Future[T] = Future()
+    try:
+        future.set_result(job())
+    except Exception as error:
+        future.set_exception(error)
+    return future

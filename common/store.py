@@ -85,6 +85,26 @@ class SeriesExemplars:
     exemplars: list[Exemplar] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a store holds. min_time_ms may be too low after samples have expired; above max_time_ms: no samples.
+
+    n_chunks: runs of one series' samples that are kept together.
+    """
+
+    n_chunks: int = 0
+    min_time_ms: int = MAX_TIME_MS
+    max_time_ms: int = MIN_TIME_MS
+
+    def joined(self, other: Extent) -> Extent:
+        """That of both together."""
+        return Extent(
+            self.n_chunks + other.n_chunks,
+            min(self.min_time_ms, other.min_time_ms),
+            max(self.max_time_ms, other.max_time_ms),
+        )
+
+
 class TooManySamples(CallerError):
     """A query would touch more samples than its limit."""
 
@@ -185,3 +205,6 @@ class SeriesStore(Protocol):
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[SeriesExemplars]:
         """Exemplars of the series that match any of the sets, in the range; series without any are left out."""
+
+    def extent(self) -> Extent:
+        """How much there is, from what is known without reading samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,10 +21,9 @@ _FIRST_ROOM = 1 << 16
 _KEPT_ROOM = 1 << 21
 """Columns that one huge request has made larger than this are given back after its group."""
 
-_MAX_SAMPLES_PER_RECORD = MAX_RECORD_BYTES // max_encoded_bytes(1, 0, 0)
-while max_encoded_bytes(_MAX_SAMPLES_PER_RECORD, 0, 0) <= MAX_RECORD_BYTES:
-    _MAX_SAMPLES_PER_RECORD += 1
-_MAX_SAMPLES_PER_RECORD -= 1
+_MAX_SAMPLES_PER_RECORD = (
+    bisect_right(range(MAX_RECORD_BYTES), MAX_RECORD_BYTES, key=lambda n: max_encoded_bytes(n, 0, 0)) - 1
+)
 
 _MARK_EVERY_MS = 60_000
 """How exactly it is known when a series was last seen, and how often a full table is looked through."""

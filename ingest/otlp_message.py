@@ -11,13 +11,10 @@ from common.labels import uvarint
 from common.store import STALE_NAN_BITS
 from ingest.config import IngestConfig
 from ingest.errors import BodyTooLarge
-from ingest.write_request import PIECE_SAMPLES, series_field
+from ingest.write_request import PIECE_SAMPLES, SPELLED_OUT, series_field
 
 PIECE_BYTES = 4 << 20
 """A message is sent on once it has as many bytes, or PIECE_SAMPLES."""
-SPELLED_OUT = 8
-"""How many times `max_body_bytes` a request may have with the labels of each series, of a histogram's buckets too,
-spelled out."""
 
 _STALE = struct.pack("<Q", STALE_NAN_BITS)
 _pack_double = struct.Struct("<d").pack

@@ -18,6 +18,7 @@ from ingest.batcher import Batcher
 from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
 from ingest.remote_write_v2 import Transcoder
+from ingest.write_request import SPELLED_OUT
 
 _FIRST_BUFFER_BYTES = 1 << 20
 _FIRST_UNKNOWN = 4096
@@ -90,9 +91,9 @@ class RemoteWriteReader:
         return self.take_message(self._transcoder.message(self._buffer[:size]), batcher)
 
     def take_message(self, message: bytes, batcher: Batcher) -> Taken:
-        """Like `take`, with the message as it is before compression."""
+        """Like `take`, with a message that was made of a request in another format, of which it says more."""
         size = len(message)
-        self._check_size(size)
+        self._check_size(size, SPELLED_OUT * self._config.max_body_bytes)
         if len(self._buffer) < size + 16:
             self._set_buffer(size + 16)
         self._buffer[:size] = np.frombuffer(message, dtype=np.uint8)
@@ -117,7 +118,7 @@ class RemoteWriteReader:
     def _decompress(self, body: bytes) -> int:
         """Decompress into the buffer; returns the size."""
         size = uncompressed_size(body)
-        self._check_size(size)
+        self._check_size(size, self._config.max_body_bytes)
         if len(self._buffer) < size + 16:
             self._set_buffer(size + 16)
         try:
@@ -128,11 +129,11 @@ class RemoteWriteReader:
             raise BadRequest("the body is not valid snappy: its size differs from its header")
         return size
 
-    def _check_size(self, size: int) -> None:
-        if size > self._config.max_body_bytes:
+    def _check_size(self, size: int, limit: int) -> None:
+        if size > limit:
+            times = "" if limit == self._config.max_body_bytes else f"{SPELLED_OUT} times "
             raise BodyTooLarge(
-                f"the body has {size} bytes decompressed; at most {self._config.max_body_bytes} are accepted "
-                "(--max-body-bytes)"
+                f"the body has {size} bytes decompressed; at most {limit} are accepted ({times}--max-body-bytes)"
             )
 
     def _walk(self, size: int, batcher: Batcher) -> None:

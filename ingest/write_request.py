@@ -10,6 +10,9 @@ from common.protobuf import delimited
 
 PIECE_SAMPLES = 20_000
 """Samples of one message, where what is translated is cut into several."""
+SPELLED_OUT = 8
+"""How many times `max_body_bytes` a request may have with the labels of each series, of a histogram's buckets too,
+spelled out."""
 TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 """Types of metrics, each at the number that `MetricMetadata` has for it."""
 

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Metadata, SeriesExemplars, SeriesStore
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, Metadata, SeriesExemplars, SeriesStore
 from query.clients import run_whole
 from query.compression import negotiated
 from query.engine.budget import Budget
@@ -158,7 +158,7 @@ class About:
         return data(
             await run_whole(
                 self._service,
-                lambda store, _: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), limit),
+                lambda store, _: _statistics(store.series([], MIN_TIME_MS, MAX_TIME_MS), store.extent(), limit),
                 p,
                 request,
             )
@@ -189,7 +189,7 @@ def _moment(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _statistics(table: LabelTable, limit: int) -> object:
+def _statistics(table: LabelTable, extent: Extent, limit: int) -> object:
     """What Prometheus tells of its head, of all series that are stored."""
     values: dict[str, int] = {}
     sizes: dict[str, int] = {}
@@ -207,9 +207,9 @@ def _statistics(table: LabelTable, limit: int) -> object:
         "headStats": {
             "numSeries": len(table),
             "numLabelPairs": sum(values.values()),
-            "chunkCount": 0,
-            "minTime": 0,
-            "maxTime": 0,
+            "chunkCount": extent.n_chunks,
+            "minTime": extent.min_time_ms,
+            "maxTime": extent.max_time_ms,
         },
         "seriesCountByMetricName": _top(metrics, limit),
         "labelValueCountByLabelName": _top([(count, name) for name, count in values.items()], limit),

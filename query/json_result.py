@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -10,14 +11,16 @@ import orjson
 from numpy.typing import NDArray
 
 from common.histograms import Histograms, take
-from common.kernels.json_result import POINT_BYTES, write_points
+from common.kernels.json_result import POINT_BYTES, write_rows
 from common.labels import LabelTable
+from common.parallel import in_order
 from query.engine.engine import QueryResult
 from query.engine.native.ops import buckets
 from query.engine.values import HistogramCells, RangeVector, Scalar, String, Vector, samples_of
 
 CHUNK_POINTS = 1 << 15
 CHUNK_SERIES = 1 << 12
+_HEAD = b',{"metric":{'
 _ENVELOPE_BYTES = 1000
 # Besides its labels and points; and texts of at most 48 bytes for each number of a histogram.
 _SERIES_BYTES = 80
@@ -128,21 +131,31 @@ def _series(
     *,
     single: bool,
 ) -> Iterator[bytes]:
-    opening, closing = (b'},"value":', b"},") if single else (b'},"values":[', b"]},")
+    opening, closing = (b'},"value":', b"}") if single else (b'},"values":[', b"]}")
+
+    def encode(first: int, last: int) -> bytes:
+        metrics = _metrics(labels, first, last)
+        heads = bytearray(_HEAD + (opening + _HEAD).join(metrics) + opening)
+        sizes = np.fromiter(map(len, metrics), np.int64, last - first) + (len(_HEAD) + len(opening))
+        if first == 0:
+            # No comma before the first.
+            del heads[0]
+            sizes[0] -= 1
+        return _rows(offsets[first : last + 1], timestamps, values, heads, np.cumsum(sizes), closing)[0]
+
     yield b"["
-    row, n_rows = 0, len(labels)
+    yield from in_order(partial(encode, first, last) for first, last in _chunks(offsets))
+    yield b"]"
+
+
+def _chunks(offsets: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Rows [first, last) of each chunk of about CHUNK_POINTS."""
+    row, n_rows = 0, offsets.size - 1
     while row < n_rows:
         last = int(np.searchsorted(offsets, offsets[row] + CHUNK_POINTS, side="right")) - 1
         last = min(max(last, row + 1), n_rows)
-        text, ends = _points(offsets[row : last + 1], timestamps, values)
-        parts: list[bytes] = []
-        start = 0
-        for metric, end in zip(_metrics(labels, row, last), ends.tolist(), strict=True):
-            parts += (b'{"metric":{', metric, opening, text[start:end], closing)
-            start = end
-        yield (b"," if row else b"") + b"".join(parts)[:-1]
+        yield row, last
         row = last
-    yield b"]"
 
 
 def _metrics(labels: LabelTable, first: int, last: int) -> list[bytes]:
@@ -161,12 +174,25 @@ def _metrics(labels: LabelTable, first: int, last: int) -> list[bytes]:
 def _points(
     offsets: NDArray[np.int64], timestamps: NDArray[np.int64], values: NDArray[np.float64]
 ) -> tuple[bytes, NDArray[np.int64]]:
+    return _rows(offsets, timestamps, values, bytearray(), np.zeros(offsets.size - 1, dtype=np.int64), b"")
+
+
+def _rows(
+    offsets: NDArray[np.int64],
+    timestamps: NDArray[np.int64],
+    values: NDArray[np.float64],
+    heads: bytearray,
+    head_ends: NDArray[np.int64],
+    tail: bytes,
+) -> tuple[bytes, NDArray[np.int64]]:
+    """The points of each row behind its head and before the tail; where each row ends."""
     first, last = int(offsets[0]), int(offsets[-1])
     part = np.require(values[first:last], requirements=("C", "W"))
-    out = np.empty(part.size * POINT_BYTES, dtype=np.uint8)
-    ends = np.empty(offsets.size - 1, dtype=np.int64)
     times = np.require(timestamps[first:last], requirements=("C", "W"))
-    length = write_points(offsets - first, times, part, part.view(np.uint64), out, ends)
+    ends = np.empty(offsets.size - 1, dtype=np.int64)
+    out = np.empty(part.size * POINT_BYTES + len(heads) + ends.size * len(tail), dtype=np.uint8)
+    texts = np.frombuffer(heads, dtype=np.uint8), head_ends, np.frombuffer(bytearray(tail), dtype=np.uint8)
+    length = write_rows(*texts, offsets - first, times, part, part.view(np.uint64), out, ends)
     return out[:length].tobytes(), ends
 
 

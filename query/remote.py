@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +25,7 @@ from common.labels import LabelTable
 from common.membership import Membership
 from common.store import (
     ANY_NUMBER,
+    Extent,
     Matcher,
     Metadata,
     Selection,
@@ -187,6 +189,13 @@ class RemoteStore:
         """See `SeriesStore`."""
         asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
         return self._read("exemplars", asked, answers.read_exemplars, lambda found: list(chain(*found)))
+
+    def extent(self) -> Extent:
+        """See `SeriesStore`."""
+        asked = ReadRequest("", (), None, 0.0, (), 0, 0)
+        return self._read(
+            "extent", asked, answers.read_extent, lambda found: reduce(Extent.joined, found, Extent())
+        )
 
     def _read(
         self, read: str, asked: ReadRequest, decode: Callable[[FrameReader], T], join: Callable[[list[T]], T]

@@ -23,7 +23,7 @@ from common.kernels import head as kernels
 from common.kernels.digest import digest_rows
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
-from common.store import MIN_TIME_MS
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent
 from common.tombstones import Tombstone
 from storage_node import keys
 from storage_node.attachments import AttachedRows, Rows
@@ -38,14 +38,15 @@ from storage_node.orphans import adopt_declared, label_sets
 from storage_node.producers import MAX_REFS, NONE, Producer, Producers
 from storage_node.reading import ReadPlan
 from storage_node.segments import Segments
+from storage_node.series_state import NONE as NO_TAIL
 from storage_node.series_state import SeriesState
-from storage_node.windows import Segment, Window, window_of, window_start, windows_of
+from storage_node.windows import Segment, Window, window_end, window_of, window_start, windows_of
 
 MAX_LATE_SAMPLES = 1 << 16
 """Late samples that wait until they are looked for among what is stored."""
 _SAMPLE_BYTES = 24
 """Of memory, that a sample of the head takes."""
-_SOME_WINDOW = windows_of(np.zeros(1, dtype=np.int64))
+_SOME_WINDOW = np.array([window_start(0)]), np.array([window_end(0)])
 
 
 @dataclass(slots=True)
@@ -476,6 +477,17 @@ class PartitionState:
         # Without the last condition a series that has no sample would touch all of time.
         present: NDArray[np.uint32] = snos[touches & (earliest <= latest)]
         return present
+
+    def extent(self) -> Extent:
+        """Chunks of segments and of the head, and the first and last time. Raises DiskError."""
+        self.resolve()
+        earliest = np.maximum(self.series.min_times.view(), self.horizon_ms)
+        latest = self.series.max_times.view()
+        has_samples = earliest <= latest
+        n_chunks = sum(segment.n_rows for window in self.windows.values() for segment in window.segments)
+        n_chunks += int(np.count_nonzero(self.series.tails.view() != NO_TAIL))
+        first = int(earliest[has_samples].min(initial=MAX_TIME_MS))
+        return Extent(n_chunks, first, int(latest[has_samples].max(initial=MIN_TIME_MS)))
 
     @property
     def n_head(self) -> int:

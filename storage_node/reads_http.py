@@ -1,6 +1,6 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars}, JSON in, frames out
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent}, JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
 that whoever asks can tell a node that works from one that hangs. Errors of the work are frames, too. By status:
@@ -173,6 +173,10 @@ def _exemplars(store: SeriesStore, asked: ReadRequest) -> Frames:
     return answers.exemplar_frames(store.exemplars(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms))
 
 
+def _extent(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.extent_frames(store.extent())
+
+
 _WORK: dict[str, Work] = {
     "select": _select,
     "series": _series,
@@ -180,6 +184,7 @@ _WORK: dict[str, Work] = {
     "label_values": _label_values,
     "metadata": _metadata,
     "exemplars": _exemplars,
+    "extent": _extent,
 }
 
 

@@ -19,6 +19,7 @@ from common.labels import LabelTable, parse_canonical
 from common.store import (
     ANY_NUMBER,
     Exemplar,
+    Extent,
     Matcher,
     Metadata,
     NotCaughtUp,
@@ -188,6 +189,15 @@ class NodeStore:
             for shard in shards:
                 found += _exemplars(shard, views.disk, matcher_sets, min_time_ms, max_time_ms)
         return found
+
+    def extent(self) -> Extent:
+        """See `SeriesStore`."""
+        extent = Extent()
+        with self._reading() as (_, shards):
+            for shard in shards:
+                with shard.lock:
+                    extent = extent.joined(shard.state.extent())
+        return extent
 
 
 def _held(views: Views, partition: int) -> Shard:

@@ -14,10 +14,12 @@ import click
 from common.errors import TaborError
 from common.log.base import DEFAULT_PARTITIONS
 from ingest.config import MAX_ACTIVE_SERIES
+from tabor import starting
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
 from tabor.progress import say
 from tabor.settings import config_option, effective, option
+from tabor.stopping import Stopped
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES, TIME_MS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +31,8 @@ def main() -> None:
         cli.main(standalone_mode=False, prog_name="tabor")
     except click.exceptions.Abort:
         sys.exit(130)
+    except Stopped as stop:
+        sys.exit(stop.exit_status)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "tabor"
         say(f"tabor: {error.format_message()} (see '{command} --help')")
@@ -179,6 +183,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
       curl 'http://127.0.0.1:9080/api/v1/query?query=up'
     """
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.run import run_all
 
@@ -198,6 +203,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_ingest
 
@@ -245,6 +251,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
 def storage_node(ctx: click.Context, /, **options: Any) -> None:
     """Only storage: consume this node's share of the log from Kafka into views, and serve reads of them."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_storage_node
 
@@ -264,6 +271,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
     _start(ctx)
+    starting.begin()
     from tabor import configs
     from tabor.tiers import run_query
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib
-import multiprocessing
 import os
 import pkgutil
 import tempfile
@@ -35,6 +34,9 @@ def compile_all(report: Callable[[int, int], None]) -> float:
 
     report(done, total) is called after each kernel. What an interrupted run compiled is kept.
     """
+    # Imported here: hardly any start has something to compile.
+    import multiprocessing
+
     start = time.monotonic()
     kernels = import_all()
     report(0, len(kernels))

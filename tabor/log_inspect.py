@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from common.log.url import open_log
 from common.record import RecordBatch, decode_record
 from common.store import STALE_NAN_BITS
 from common.tombstones import Tombstone
+from tabor.values import format_time
 
 _SHOWN_SAMPLES = 5
 _SHOWN_BYTES = 32
@@ -86,7 +86,7 @@ def _as_text(record: LogRecord) -> Iterator[str]:
         yield f"  begins with {record.value[:_SHOWN_BYTES].hex(' ')}"
         return
     yield (
-        f"{head}, producer {batch.producer_id:016x}, created {_time(batch.created_ms)},"
+        f"{head}, producer {batch.producer_id:016x}, created {format_time(batch.created_ms)},"
         f" {len(batch.declared_refs)} declarations, {len(batch.refs)} samples"
         + (f", {len(batch.attached)} attachments" if len(batch.attached) else "")
     )
@@ -97,14 +97,14 @@ def _as_text(record: LogRecord) -> Iterator[str]:
         yield f"  declares ref {declared['ref']} id {declared['id']} {{{labels}}}"
     if len(batch.refs):
         first, last = int(batch.timestamps.min()), int(batch.timestamps.max())
-        yield f"  samples of {len(np.unique(batch.refs))} series from {_time(first)} to {_time(last)}"
+        yield f"  samples of {len(np.unique(batch.refs))} series from {format_time(first)} to {format_time(last)}"
     for sample in _samples(batch, _SHOWN_SAMPLES):
-        yield f"    ref {sample['ref']} at {_time(sample['timestamp_ms'])}: {sample['value']}"
+        yield f"    ref {sample['ref']} at {format_time(sample['timestamp_ms'])}: {sample['value']}"
     if len(batch.refs) > _SHOWN_SAMPLES:
         yield f"    and {len(batch.refs) - _SHOWN_SAMPLES} more"
     attached = list(_attachments(batch))
     for row in attached[:_SHOWN_SAMPLES]:
-        series = "" if row["ref"] is None else f" of ref {row['ref']} at {_time(row['timestamp_ms'])}"
+        series = "" if row["ref"] is None else f" of ref {row['ref']} at {format_time(row['timestamp_ms'])}"
         what = row.get("deletes", f"{len(row['bytes_hex']) // 2} bytes")
         yield f"  {row['kind']}{series}: {what}"
     if len(attached) > _SHOWN_SAMPLES:
@@ -166,7 +166,7 @@ def _deletes(row: bytes) -> str:
     except ValueError as error:
         return f"nothing: {error}"
     selector = ", ".join(map(str, tombstone.matchers))
-    return f"{{{selector}}} from {_time(tombstone.min_time_ms)} to {_time(tombstone.max_time_ms)}"
+    return f"{{{selector}}} from {format_time(tombstone.min_time_ms)} to {format_time(tombstone.max_time_ms)}"
 
 
 def _samples(batch: RecordBatch, count: int) -> Iterator[dict[str, Any]]:
@@ -184,13 +184,3 @@ def _value(value: float, bits: int) -> float | str:
     if np.isnan(value):
         return f"NaN:{bits:#018x}"
     return "+Inf" if value > 0 else "-Inf"
-
-
-def _time(time_ms: int) -> str:
-    """ISO 8601 in UTC, or the number where the calendar ends."""
-    try:
-        return (
-            datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        )
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
+from tabor import starting
 from tabor.progress import say
 from tabor.values import Address
 
@@ -153,6 +154,7 @@ async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.001)
+        starting.end()
         yield stop
     finally:
         server.should_exit = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
@@ -104,3 +105,13 @@ def format_duration(duration_ms: int) -> str:
         if count:
             text += f"{count}{unit}"
     return text
+
+
+def format_time(time_ms: int) -> str:
+    """ISO 8601 in UTC, or the number where the calendar ends."""
+    try:
+        return (
+            datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        )
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"

@@ -11,6 +11,7 @@ from common.histograms import EncodedHistograms
 from common.labels import Labels, LabelTable, StringPool, canonical_labels
 from common.store import (
     ANY_NUMBER,
+    Extent,
     Matcher,
     MatchOp,
     Metadata,
@@ -124,6 +125,14 @@ class MemoryStore:
     ) -> list[SeriesExemplars]:
         """See `SeriesStore`."""
         return []
+
+    def extent(self) -> Extent:
+        """See `SeriesStore`; each series with samples is one chunk."""
+        extent = Extent()
+        for _, samples in self._series.values():
+            if samples:
+                extent = extent.joined(Extent(1, min(samples), max(samples)))
+        return extent
 
 
 def matches(matcher: Matcher, labels: Mapping[str, str]) -> bool:

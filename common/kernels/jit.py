@@ -35,8 +35,9 @@ _compiling = threading.Lock()
 class Device:
     """A helper for kernels: plain Python outside them, a numba function inside."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], **options: bool) -> None:
         self.function = function
+        self._options = options
         self._dispatcher: Any = None
         self.__doc__ = function.__doc__
 
@@ -48,7 +49,7 @@ class Device:
             import numba
 
             _link(self.function)
-            self._dispatcher = numba.njit(**_OPTIONS)(self.function)
+            self._dispatcher = numba.njit(**_OPTIONS, **self._options)(self.function)
         return self._dispatcher
 
 
@@ -93,6 +94,14 @@ def kernel(*signatures: str) -> Callable[[Callable[..., Any]], Kernel]:
 def device(function: Callable[..., Any]) -> Device:
     """Declare a function that kernels call."""
     return Device(function)
+
+
+def inlined(function: Callable[..., Any]) -> Device:
+    """Declare a device whose code has to stand where it is called: for some nanoseconds of work on arrays.
+
+    Others may become functions that count references to their arrays, which takes as long as writing ten digits.
+    """
+    return Device(function, forceinline=True)
 
 
 def all_kernels() -> list[Kernel]:

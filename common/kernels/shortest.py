@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device
+from common.kernels.jit import inlined
 
 _FIRST, _LAST = -292, 324
 """Exponents of the powers of ten that floats need."""
@@ -35,7 +35,7 @@ _HIDDEN = np.uint64(0x10000000000000)
 _0, _1, _2, _4, _10, _40 = (np.uint64(n) for n in (0, 1, 2, 4, 10, 40))
 
 
-@device
+@inlined
 def _product(a, b):
     """The high and the low half of a · b."""
     a_low = a & _LOW
@@ -50,7 +50,7 @@ def _product(a, b):
     return high, (middle << _32) | (low & _LOW)
 
 
-@device
+@inlined
 def _scaled(power_high, power_low, number):
     """The top 64 bits of power · number, with the last one set if what is cut off is not nothing (or nearly)."""
     carried, _ = _product(power_low, number)
@@ -64,7 +64,7 @@ def _scaled(power_high, power_low, number):
     return high | _1 if rest > _1 else high
 
 
-@device
+@inlined
 def shortest(bits):
     """(digits, exponent) of a finite float above 0 of these bits: digits · 10^exponent; may end in zeros."""
     fraction = bits & _FRACTION

@@ -18,6 +18,7 @@ from common.labels import LabelTable, StringPool
 from common.store import (
     ANY_NUMBER,
     Exemplar,
+    Extent,
     Metadata,
     NotCaughtUp,
     Selection,
@@ -92,6 +93,12 @@ def text_frames(texts: list[str]) -> Iterator[bytes]:
     )
     yield _header(strings, (), 0, 0)
     yield from _string_frames(strings)
+    yield frame(Kind.END)
+
+
+def extent_frames(extent: Extent) -> Iterator[bytes]:
+    """How much a node holds, as frames."""
+    yield json_frame(Kind.HEADER, {"v": VERSION, "extent": asdict(extent)})
     yield frame(Kind.END)
 
 
@@ -293,6 +300,18 @@ def read_texts(reader: FrameReader) -> list[str]:
     texts = _read_strings(reader, _shape(_opening(reader)))
     reader.end()
     return texts
+
+
+def read_extent(reader: FrameReader) -> Extent:
+    """How much a node holds."""
+    content = _opening(reader).get("extent")
+    if not isinstance(content, dict) or not all(type(number) is int for number in content.values()):
+        raise WireError("the answer lacks the extent")
+    reader.end()
+    try:
+        return Extent(**content)
+    except TypeError:
+        raise WireError("the answer's extent has other fields") from None
 
 
 def _opening(reader: FrameReader) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars")
+_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "extent")
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 
 import re2
 
@@ -18,6 +19,8 @@ from tabor.export.tables import TableWriter
 from tabor.export.walk import bounds, slices, time_text
 from tabor.progress import Bar, say
 from tabor.remote import Server
+from tabor.stopping import Stopped, stoppable
+from tabor.values import format_time
 
 
 def run_export(url: str, match: str, start_ms: int | None, end_ms: int | None, form: str, path: str) -> None:
@@ -25,6 +28,7 @@ def run_export(url: str, match: str, start_ms: int | None, end_ms: int | None, f
 
     Raises:
         CallerError: the selector or the output is wrong. Unreachable, Refused: the server does not give it.
+        Stopped: by a signal; what had been exported until then is said, and the file is not there.
     """
     try:
         matchers = parse_selector(match)
@@ -32,29 +36,46 @@ def run_export(url: str, match: str, start_ms: int | None, end_ms: int | None, f
         raise CallerError(f"--match {match} is not a selector: {error}") from None
     if start_ms is not None and end_ms is not None and end_ms < start_ms:
         raise CallerError("--end is before --start")
-    with Server(url) as server, output(path) as file:
-        found = bounds(server, match, start_ms, end_ms)
-        times = found or (0, -1)
-        if form == "openmetrics":
-            _text(server, matchers, times, file)
-        else:
-            _table(server, match, times, form, file)
+    done = _Done()
+    try:
+        with stoppable(), Server(url) as server, output(path) as file:
+            found = bounds(server, match, start_ms, end_ms)
+            times = found or (0, -1)
+            if form == "openmetrics":
+                _text(server, matchers, times, file, done)
+            else:
+                _table(server, match, times, form, file, done)
+    except Stopped as stop:
+        where = f"{done.n_samples:,} samples" + (f", {done.where}" if done.where else "")
+        left = "what has been written is not whole" if path == "-" else f"{path} has not been written"
+        say(f"stopped by {stop.name} after {where}; {left}")
+        raise
 
 
-def _table(server: Server, match: str, times: tuple[int, int], form: str, file: Counted) -> None:
+@dataclass(slots=True)
+class _Done:
+    """How far an export has come."""
+
+    n_samples: int = 0
+    where: str = ""
+
+
+def _table(server: Server, match: str, times: tuple[int, int], form: str, file: Counted, done: _Done) -> None:
     start_ms, end_ms = times
     labels = server.data("/api/v1/labels", {"match[]": match, **_range(times)}) if end_ms >= start_ms else []
-    n_samples = 0
     # Closed after an error and Ctrl-C too: the writer would do it later, when the file is closed already.
     with closing(TableWriter(file, form, labels)) as writer, Bar("exporting", total=end_ms - start_ms + 1) as bar:
         for part in slices(server, match, start_ms, end_ms):
             writer.add(part.table)
-            n_samples += part.table.num_rows
-            bar.update(part.end_ms - start_ms + 1, note=f"{n_samples:,} samples")
-    say(f"{n_samples:,} samples exported")
+            done.n_samples += part.table.num_rows
+            done.where = f"up to {format_time(part.end_ms)}"
+            bar.update(part.end_ms - start_ms + 1, note=f"{done.n_samples:,} samples")
+    say(f"{done.n_samples:,} samples exported")
 
 
-def _text(server: Server, matchers: tuple[Matcher, ...], times: tuple[int, int], file: Counted) -> None:
+def _text(
+    server: Server, matchers: tuple[Matcher, ...], times: tuple[int, int], file: Counted, done: _Done
+) -> None:
     writer = TextWriter(file)
     wanted: list[Family] = []
     if times[1] >= times[0]:
@@ -62,13 +83,15 @@ def _text(server: Server, matchers: tuple[Matcher, ...], times: tuple[int, int],
         names = server.data(f"/api/v1/label/{METRIC_NAME}/values", asked)
         wanted = families(names, server.data("/api/v1/metadata", {}))
     with Bar("exporting", total=len(wanted)) as bar:
-        for done, family in enumerate(wanted, start=1):
+        for n_done, family in enumerate(wanted, start=1):
             names = "|".join(re2.escape(name) for name in family.members)
             writer.begin(family)
             for part in slices(server, _selector(matchers, names), *times):
                 writer.add(part.table)
+                done.n_samples = writer.n_samples
+                done.where = f"the last of {family.name} up to {format_time(part.end_ms)}"
             writer.end()
-            bar.update(done, note=f"{writer.n_samples:,} samples, {family.name}")
+            bar.update(n_done, note=f"{writer.n_samples:,} samples, {family.name}")
     writer.close()
     say(f"{writer.n_samples:,} samples exported")
     if writer.n_stale:

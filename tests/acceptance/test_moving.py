@@ -14,16 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import zstandard
 
+from common.labels import LabelTable
+from common.store import Selection
+from query.export import exported
 from tests.acceptance.test_kill import digests
 from tests.acceptance.test_prometheus import program
 from tests.oracles import remote_write as oracle
 from tests.oracles.histogram import NativeHistogram
-from tests.processes import Process, running, tabor_command, tabor_run, wait_for
+from tests.processes import Process, running, tabor_command, tabor_run
 
 pytestmark = pytest.mark.acceptance
 T0 = 1_790_000_000_000
@@ -64,7 +68,7 @@ def random_series(rng: random.Random, *, odd: bool) -> list[tuple[dict[str, str]
     """Label sets with samples of (time, bits); spread over a year, some before 1970."""
     series: dict[str, tuple[dict[str, str], list[tuple[int, int]]]] = {}
     for _ in range(60):
-        labels = {"__name__": rng.choice(["m", "requests_total", "a:b", "my.metric ü"])}
+        labels = {"__name__": rng.choice(["m", "requests_total", "a:b", "my.metric ü", "my-metric ü"])}
         for name in rng.sample(NAMES, rng.randint(0, 4)):
             labels[name] = rng.choice(TEXTS)
         labels = {name: text for name, text in labels.items() if text}
@@ -280,12 +284,19 @@ def test_a_wrong_flag_is_one_clear_line(arguments: list[str], hint: str) -> None
     assert not Path("x").exists()
 
 
+DATA = {b"/api/v1/metadata": b"{}", b"/api/v1/labels": b'["__name__"]'}
+
+
 @pytest.fixture
-def hanging_server() -> Iterator[int]:
-    """Answers that there is a series, and nothing more, ever."""
+def hanging_server() -> Iterator[tuple[int, threading.Event]]:
+    """A port where an export gets the sample of one second and then nothing, and the event that it is so far."""
+    labels = LabelTable.of([{"__name__": "a"}])
+    times, values = np.array([1000], dtype=np.int64), np.array([1.0])
+    stream = b"".join(exported(Selection(labels, np.array([0, 1]), times, values)))
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
+            n_exports = 0
             while True:
                 try:
                     connection, _ = listener.accept()
@@ -293,32 +304,49 @@ def hanging_server() -> Iterator[int]:
                     return
                 with connection:
                     while request := connection.recv(65_536):
+                        data = next((text for path, text in DATA.items() if path in request), b'["a"]')
+                        status, body = b"200 OK", b'{"status":"success","data":%b}' % data
                         if b"/api/v1/export" in request:
-                            stop.wait()
-                            return
-                        body = b'{"status":"success","data":["a"]}'
-                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                            n_exports += 1
+                            if n_exports == 1:
+                                status, body = b"422 Unprocessable", b'{"status":"error","error":"too much"}'
+                            elif n_exports == 2:
+                                body = stream
+                            else:
+                                hangs.set()
+                                stop.wait()
+                                return
+                        head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+                        connection.sendall(head + body)
 
-        stop = threading.Event()
+        stop, hangs = threading.Event(), threading.Event()
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], hangs
         stop.set()
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
 
-def test_ctrl_c_leaves_no_half_file(tmp_path: Path, hanging_server: int) -> None:
-    path = tmp_path / "out.parquet"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", ["parquet", "openmetrics"])
+def test_a_signal_leaves_no_half_file_and_is_told_where_the_export_was(
+    tmp_path: Path, hanging_server: tuple[int, threading.Event], number: signal.Signals, form: str
+) -> None:
+    port, hangs = hanging_server
+    path = tmp_path / "out"
     path.write_text("the one before")
-    arguments = ["--match", "up", "--start", "1", "--end", "9", "--format", "parquet", "--output", str(path)]
-    command = tabor_command("export", "--url", f"http://127.0.0.1:{hanging_server}", *arguments)
+    arguments = ["--match", "a", "--start", "1", "--end", "9", "--format", form, "--output", str(path)]
+    command = tabor_command("export", "--url", f"http://127.0.0.1:{port}", *arguments)
     export = Process("export", command, tmp_path, 0)
     with running(export):
         export.start()
-        wait_for(lambda: list(tmp_path.glob(".out.parquet.*")), "the export has begun", 60)
-        export.signal(signal.SIGINT)
-        assert export.wait(20) == 130, export.output
+        assert hangs.wait(20), export.output
+        export.signal(number)
+        assert export.wait(20) == 128 + number, export.output
         assert "Traceback" not in export.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["export.log", "out.parquet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["export.log", "out"]
     assert path.read_text() == "the one before"
+    assert f"stopped by {number.name} after 1 samples," in export.output
+    assert "up to 1970-01-01T00:00:04.999Z" in export.output
+    assert f"{path} has not been written" in export.output

@@ -13,6 +13,8 @@ from pathlib import Path
 import xxhash
 
 CORPUS = Path(__file__).parent / "corpus"
+FOUND = Path(".cache/fuzz")
+"""What runs have found; kept on this machine only."""
 TARGETS = tuple(sorted(folder.name for folder in CORPUS.iterdir()))
 
 

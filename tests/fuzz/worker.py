@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import random
 import secrets
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 import common.kernels as kernel_package
 from common.kernels.jit import disabled
-from tests.fuzz.targets import load, outcomes
+from tests.fuzz.targets import FOUND, load, outcomes
 
 
 def main(what: str, target: str, *arguments: str) -> None:
@@ -35,7 +36,11 @@ def main(what: str, target: str, *arguments: str) -> None:
     compiled = [] if disabled() else kernels
     with atheris.instrument_imports(include=["common", "ingest", "query"], exclude=compiled):
         one_input = load(target)
-    atheris.Setup([sys.argv[0], *arguments], one_input)
+    # A merge runs the program again, by its name, with other arguments.
+    myself = (FOUND / f"{target}-again").absolute()
+    myself.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tests.fuzz.worker {what} {target} "$@"\n')
+    myself.chmod(0o700)
+    atheris.Setup([str(myself), *arguments], one_input)
     atheris.Fuzz()
 
 

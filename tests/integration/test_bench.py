@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import report
+from bench import bench_start, report
 from bench.__main__ import run
 from bench.measure import Effort
 from bench.servers import SERVERS
@@ -32,3 +32,7 @@ def test_the_bench_runs_in_tiny_and_all_answers_agree(capsys: pytest.CaptureFixt
     assert ours.figures["probe_after_kill"] == 8, "SIGKILL has cost samples"
     assert {one.load for one in result.asked} == {"devops"}
     assert result.text in capsys.readouterr().out + "\n"
+
+
+def test_the_bench_of_starts_runs() -> None:
+    assert [0 < seconds < 60 for seconds in bench_start.bench(1)] == [True]

@@ -196,6 +196,7 @@ def test_answers_are_those_of_the_node_itself_to_the_bit(
     assert label_sets(remote.series(sets, start, end)) == label_sets(local.series(sets, start, end))
     assert remote.label_names(sets, start, end) == local.label_names(sets, start, end)
     assert remote.label_values(name, sets, start, end) == local.label_values(name, sets, start, end)
+    assert remote.extent() == local.extent()
 
 
 def test_many_samples_come_in_many_frames_and_survive_bit_by_bit(cluster: Cluster) -> None:

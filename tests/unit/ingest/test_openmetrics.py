@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.protobuf import fields, signed
 from ingest.errors import BadRequest
 from ingest.openmetrics import pieces
-from ingest.write_request import PIECE_SAMPLES
+from ingest.write_request import PIECE_SAMPLES, exemplar_field
 
 NOW_MS = 1_790_000_000_000
 
@@ -123,10 +123,21 @@ def test_what_is_no_line_is_refused_with_its_number(text: str, open_metrics: boo
 
 def test_a_long_text_comes_in_pieces_that_say_how_far_they_reach() -> None:
     lines = (f"a 1 {i}" for i in range(PIECE_SAMPLES + 5))
-    assert [(p.n_samples, p.line) for p in pieces(lines, open_metrics=False, now_ms=0)] == [
-        (PIECE_SAMPLES, PIECE_SAMPLES),
-        (5, PIECE_SAMPLES + 5),
-    ]
+    found = list(pieces(lines, open_metrics=False, now_ms=0))
+    assert [(p.n_samples, p.line) for p in found] == [(PIECE_SAMPLES, PIECE_SAMPLES), (5, PIECE_SAMPLES + 5)]
+    # Each piece can be read alone, though the series goes on.
+    for piece, first in zip(found, (0, PIECE_SAMPLES), strict=True):
+        times = range(first, first + piece.n_samples)
+        assert list(_samples(piece.message)) == [({"__name__": "a"}, time, 1.0) for time in times]
+
+
+def test_an_exemplar_begins_at_the_first_mark_and_may_have_others_in_its_labels() -> None:
+    text = ['a_total 1 2 # {x="b # c"} 0.5 3', "# EOF"]
+    (piece,) = pieces(text, open_metrics=True, now_ms=NOW_MS)
+    ((_, _, series),) = fields(piece.message)
+    assert isinstance(series, bytes)
+    (exemplar,) = [content for number, _, content in fields(series) if number == 3]
+    assert exemplar == exemplar_field({"x": "b # c"}, 0.5, 3000).removeprefix(b"\x1a")[1:]
 
 
 @settings(max_examples=300, deadline=None)

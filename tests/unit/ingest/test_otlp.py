@@ -40,9 +40,9 @@ NO_RECORDED_VALUE = 1
 class Room:
     """An ingestor on a log in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: IngestConfig | None = None) -> None:
         self.log = MemoryLog(2)
-        self.config = IngestConfig()
+        self.config = config or IngestConfig()
         self.ingestor = Ingestor(self.log, self.config, metrics=own_metrics())
         self.ingestor.start()
 
@@ -362,6 +362,16 @@ def test_more_than_a_request_may_have_is_refused() -> None:
     message = request(gauge("m", *(point(k, asInt=k) for k in range(11))))
     with pytest.raises(BodyTooLarge, match="max_samples_per_request"):
         list(Translation(message, IngestConfig(max_samples_per_request=10)).pieces())
+
+
+def test_a_request_that_says_more_with_its_labels_spelled_out_is_stored() -> None:
+    room = Room(IngestConfig(max_body_bytes=20_000))
+    buckets = {"explicitBounds": list(range(40)), "bucketCounts": [1] * 41}
+    message = request(histogram("h", point(1, {"a": "x" * 1000}, count=41, **buckets)))
+    assert len(message.SerializeToString()) < 20_000
+    got, _ = room.take(message)
+    assert len(got.samples) == 42
+    assert room.ingestor.close(60)
 
 
 def test_a_body_that_would_take_much_memory_is_refused_before_it_does() -> None:

@@ -144,7 +144,13 @@ def test_the_server_tells_about_itself(app: FastAPI) -> None:
 
 def test_statistics_count_series_by_metric_label_and_pair(app: FastAPI) -> None:
     found = data(app, "/api/v1/status/tsdb", limit=2)
-    assert found["headStats"]["numSeries"] == 202
+    assert found["headStats"] == {
+        "numSeries": 202,
+        "numLabelPairs": 206,
+        "chunkCount": 202,
+        "minTime": (T0 - 60) * 1000,
+        "maxTime": T0 * 1000,
+    }
     assert found["seriesCountByMetricName"] == [{"name": "up", "value": 200}, {"name": "native", "value": 1}]
     assert found["labelValueCountByLabelName"][0] == {"name": "instance", "value": 200}
     assert found["seriesCountByLabelValuePair"][1] == {"name": "job=job-0", "value": 67}

@@ -16,17 +16,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.kernels.json_result import POINT_BYTES, write_points
-from query.json_result import encode_data
+from common import parallel
+from common.kernels.json_result import POINT_BYTES, write_rows
+from query import json_result
+from query.engine.engine import Engine, EngineConfig, QueryResult
+from query.json_result import encode_data, encode_result
+from tests.memory_store import MemoryStore
 from tests.oracles import json_result as oracle
 
 
 def points(times_ms: list[int], values: list[float], offsets: list[int] | None = None) -> list[str]:
     column = np.array(values, dtype=np.float64)
     bounds = np.array(offsets if offsets is not None else [0, len(values)], dtype=np.int64)
-    out = np.zeros(max(len(values), 1) * POINT_BYTES, dtype=np.uint8)
+    # Filled with what would be seen if it were left.
+    out = np.full(len(values) * POINT_BYTES, ord("#"), dtype=np.uint8)
     ends = np.zeros(bounds.size - 1, dtype=np.int64)
-    length = write_points(bounds, np.array(times_ms, dtype=np.int64), column, column.view(np.uint64), out, ends)
+    nothing = np.zeros(0, dtype=np.uint8)
+    times = np.array(times_ms, dtype=np.int64)
+    length = write_rows(
+        nothing, np.zeros_like(ends), nothing, bounds, times, column, column.view(np.uint64), out, ends
+    )
     text = out[:length].tobytes().decode()
     starts = [0, *ends.tolist()]
     return [text[a:b] for a, b in itertools.pairwise(starts)]
@@ -109,6 +118,68 @@ def test_each_row_has_its_own_times_though_they_are_remembered(rows: list[list[i
     for row, text in zip(rows, texts, strict=True):
         shown = [entry[0] for entry in json.loads(f"[{text}]", parse_float=Decimal, parse_int=Decimal)]
         assert [int(time * 1000) for time in shown] == row
+
+
+@pytest.fixture
+def in_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "n_cores", lambda: 3)
+    monkeypatch.setattr(json_result, "CHUNK_POINTS", 7)
+
+
+def some_series() -> tuple[MemoryStore, list[dict[str, str]]]:
+    """Thirty series, the k-th with k % 4 samples of values k, k + 0.1 … at 0 s, 1 s …"""
+    sets = [{"__name__": "m", "i": f"{k:02}"} | ({"odd": 'a"b'} if k % 2 else {}) for k in range(30)]
+    samples = [[(1000 * n, k + n / 10) for n in range(k % 4)] for k in range(30)]
+    return MemoryStore(list(zip(sets, samples, strict=True))), sets
+
+
+@pytest.mark.usefixtures("in_small_chunks")
+def test_an_answer_of_many_chunks_is_one_json() -> None:
+    store, sets = some_series()
+    engine = Engine(store, EngineConfig())
+    answer = json.loads(b"".join(encode_result(engine.range("m", 0, 2000, 1000))))
+    expected = [
+        # A sample is seen for five minutes.
+        {"metric": one, "values": [[n, f"{k + min(n, k % 4 - 1) / 10:g}"] for n in range(3)]}
+        for k, one in enumerate(sets)
+        if k % 4
+    ]
+    assert sorted(answer["data"]["result"], key=lambda one: one["metric"]["i"]) == expected
+    answer = json.loads(b"".join(encode_result(engine.instant("m", 0))))
+    assert sorted(answer["data"]["result"], key=lambda one: one["metric"]["i"]) == [
+        {"metric": one, "value": [0, str(k)]} for k, one in enumerate(sets) if k % 4
+    ]
+    answer = json.loads(b"".join(encode_result(engine.instant("nothing", 0))))
+    assert answer["data"]["result"] == []
+
+
+@pytest.mark.usefixtures("in_small_chunks")
+def test_a_series_longer_than_a_chunk_is_one_of_its_own() -> None:
+    store, lengths = MemoryStore(), (20, 1, 9, 30, 8)
+    for i, n in enumerate(lengths):
+        store.add({"__name__": "m", "i": str(i)}, [(1000 * k, k) for k in range(n)])
+    answer = json.loads(b"".join(encode_result(Engine(store, EngineConfig()).instant("m[1m]", 40_000))))
+    found = {one["metric"]["i"]: one["values"] for one in answer["data"]["result"]}
+    assert found == {str(i): [[k, str(k)] for k in range(n)] for i, n in enumerate(lengths)}
+
+
+@pytest.mark.usefixtures("in_small_chunks")
+def test_an_answer_that_is_given_up_is_not_encoded_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = 0
+
+    def counted(*arguments: object) -> int:
+        nonlocal written
+        written += 1
+        return write_rows(*arguments)
+
+    monkeypatch.setattr(json_result, "write_rows", counted)
+    result: QueryResult = Engine(some_series()[0], EngineConfig()).range("m", 0, 2000, 1)
+    chunks = encode_result(result)
+    for _ in range(4):
+        next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    # Three chunks, what was begun ahead, and what was being encoded; of thirty series.
+    assert written <= 3 + 2 * parallel.AHEAD_PER_CORE * 3
 
 
 def test_warnings_come_only_where_there_are_some() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from common.attachments import NO_REF, Attachments, Kind
 from common.record import RecordBatch
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, Matcher, MatchOp
 from common.tombstones import Tombstone
 from storage_node import keys
 from storage_node.reading import PartitionRead, read_rows
@@ -78,6 +78,26 @@ def test_a_series_of_which_all_is_deleted_is_no_longer_listed(log: MemoryLog, tm
     caught_up(node)
     assert list(node.store.series([], MIN_TIME_MS, MAX_TIME_MS)) == [labels_of(1)]
     assert node.store.label_values("series", [], MIN_TIME_MS, MAX_TIME_MS) == ["001"]
+    node.close()
+
+
+def test_the_extent_follows_what_is_written_deleted_and_expired(log: MemoryLog, tmp_path: Path) -> None:
+    node = caught_up(started(log, tmp_path, retention_ms=100 * HOUR_MS))
+    assert node.store.extent() == Extent(0, MAX_TIME_MS, MIN_TIME_MS)
+    fill(log, n_series=3, n_samples=10)
+    assert caught_up(node).store.extent() == Extent(3, T0, T0 + 135_000)
+    node.views.checkpoint(node.views.shards[0], 0.0)
+    assert node.store.extent() == Extent(3, T0, T0 + 135_000)
+    # One before the others, in the same window, and one in the next.
+    early, late = T0 + 1, T0 + 5 * HOUR_MS
+    write(log, 0, make_batch([], [(0, early, 7.0), (1, late, 7.0)]))
+    assert caught_up(node).store.extent() == Extent(5, T0, late)
+    node.views.checkpoint(node.views.shards[0], 0.0)
+    assert node.store.extent() == Extent(5, T0, late)
+    write(log, 0, deletion(ALL, high=T0))
+    assert caught_up(node).store.extent() == Extent(5, early, late)
+    write(log, 0, make_batch([], [], created_ms=late + 101 * HOUR_MS))
+    assert caught_up(node).store.extent() == Extent(1, late // (4 * HOUR_MS) * 4 * HOUR_MS, late)
     node.close()
 
 

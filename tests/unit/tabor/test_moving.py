@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import datetime
+import os
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from common.errors import CallerError
-from common.store import Selection, TooManySamples
+from common.store import STALE_NAN_BITS, Selection, TooManySamples
 from query.export import exported
 from query.params import parse_time_ms
 from query.promql.parser import parse_selector
 from tabor.export import walk
+from tabor.export.files import output
 from tabor.export.openmetrics import Family, families
 from tabor.export.walk import bounds, slices, time_text
+from tabor.imports import tsdb
 from tabor.imports.tables import selection_of
-from tabor.imports.tsdb import labels_of, time_ranges
+from tabor.imports.tsdb import _Dump, labels_of, noted_histograms, time_ranges
 from tabor.remote import TooMuch
 from tests.memory_store import MemoryStore
 
@@ -198,6 +202,35 @@ def test_labels_are_read_as_promtool_prints_them() -> None:
     for bad in ("", "{", '{a="b"', '{a="b"} x', 'a="b"}', "{a=b}"):
         with pytest.raises(CallerError):
             labels_of(bad)
+
+
+def test_a_stale_marker_is_told_from_nans_in_a_row_wherever_pieces_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tsdb, "PIECE_SAMPLES", 3)
+    values = ["1", "2", "NaN", "NaN", "3", "NaN", "4"]
+    lines = [f'{{__name__="a"}} {value} {i}\n' for i, value in enumerate(values)]
+    dump = _Dump("promtool", Path())
+    found = [bits for one in dump._read(iter(lines)) for bits in one.values.view(np.uint64).tolist()]
+    stale = [bits == STALE_NAN_BITS for bits in found]
+    assert stale == [False, False, False, False, False, True, False]
+    assert (dump.n_stale, dump.n_nans) == (1, 2)
+
+
+def test_an_exported_file_is_one_that_others_may_read_as_any_other(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        with output(str(tmp_path / "out")) as file:
+            file.write(b"x")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o644
+
+
+def test_histograms_are_counted_where_blocks_count_them(tmp_path: Path) -> None:
+    stats = ('{"numHistogramSamples": 3}', '{"numHistogramSamples": 4}', '{"numSamples": 9}', '"?"')
+    for i, text in enumerate(stats):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "meta.json").write_text(f'{{"maxTime": 9, "stats": {text}}}')
+    assert noted_histograms(tmp_path) == 7
 
 
 def test_the_ranges_of_a_data_folder_end_where_blocks_end_and_leave_nothing_out(tmp_path: Path) -> None:
