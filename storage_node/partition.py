@@ -134,9 +134,13 @@ class PartitionState:
             DiskError: the caller looks at `next_offset`: the record is applied, or can be applied again.
         """
         assert offset >= self.next_offset, "a record was applied before"
-        self._advance_clock(batch.created_ms)
+        # Before anything is changed: a record that is refused leaves nothing behind, not even its ingestor.
+        for refs in (batch.declared_refs, batch.refs):
+            if len(refs):
+                self._check_refs(refs)
         if len(batch.attached):
             self._check_attached(batch)
+        self._advance_clock(batch.created_ms)
         producer = self.producers.heard_of(batch.producer_id, self.clock_ms)
         if len(batch.declared_refs):
             self._declare(producer, batch)
