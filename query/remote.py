@@ -32,7 +32,9 @@ from common.store import (
     check_n_series,
 )
 from common.wire import answers
+from common.wire.evaluation import Evaluation
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
+from common.wire.matrices import StepMatrix, read_matrix
 from common.wire.requests import PATHS, ReadRequest, encode_request
 from query.joining import join_metadata, join_selections, join_tables, join_texts
 from query.scatter import Scatter, Terms
@@ -172,6 +174,18 @@ class RemoteStore:
         """See `SeriesStore`."""
         asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
         return self._read("exemplars", asked, answers.read_exemplars, lambda found: list(chain(*found)))
+
+    def evaluate(
+        self, evaluation: Evaluation, n_columns: int, max_samples: int, max_series: int
+    ) -> list[StepMatrix]:
+        """See `query.pushdown.asking.Pushdown`."""
+        limits = max_samples, max_series
+        asked = ReadRequest("", (), None, 0.0, (), 0, 0, *limits, evaluation=evaluation)
+
+        def decode(reader: FrameReader) -> list[StepMatrix]:
+            return [read_matrix(reader, evaluation.n_steps, n_columns, max_samples)]
+
+        return self._read("evaluate", asked, decode, lambda found: list(chain(*found)))
 
     def _read(
         self, read: str, asked: ReadRequest, decode: Callable[[FrameReader], T], join: Callable[[list[T]], T]

@@ -116,7 +116,7 @@ class Scatter:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, read: str, asked: ReadRequest, ask_node: AskNode[T], terms: Terms) -> list[T]:
-        """Answers that together are of all partitions, each of one node.
+        """Answers that together are of all partitions, each of one node, in the order of their first partitions.
 
         Raises:
             CallerError: a node says that the request is wrong.
@@ -215,7 +215,7 @@ class _Read:
         self._again_at_s = math.inf
 
     def run(self) -> list[T]:
-        answers: list[T] = []
+        answers: list[tuple[tuple[int, ...], T]] = []
         self._launch(self._gathering.start())
         try:
             while not self._gathering.done:
@@ -230,7 +230,8 @@ class _Read:
         finally:
             for running in self._running.values():
                 running.given_up = True
-        return answers
+        # In the order of partitions, so that nothing depends on who was quick.
+        return [answer for _, answer in sorted(answers, key=lambda one: one[0])]
 
     def _go_on(self) -> bool:
         """Whether there is still something to wait for; False if what is missing may stay so. Raises otherwise."""
@@ -297,7 +298,7 @@ class _Read:
         else:
             self._outcomes.put(_Outcome(running, answer))
 
-    def _settle(self, outcome: _Outcome, answers: list[T]) -> None:
+    def _settle(self, outcome: _Outcome, answers: list[tuple[tuple[int, ...], T]]) -> None:
         running, error = outcome.running, outcome.error
         attempt = running.attempt
         node = self._nodes[attempt.node]
@@ -306,7 +307,7 @@ class _Read:
             READS.labels("answered").inc()
             self._scatter.note_latency(self._read, time.monotonic() - running.started_s)
             if self._gathering.answered(attempt):
-                answers.append(outcome.answer)  # type: ignore[arg-type]
+                answers.append((attempt.partitions, outcome.answer))  # type: ignore[arg-type]
             self._launch(self._gathering.stuck_asked_elsewhere())
             return
         if isinstance(error, CallerError) or not isinstance(error, RetryableError):

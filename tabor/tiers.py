@@ -123,6 +123,7 @@ async def _serve_storage_node(
 ) -> None:
     from fastapi import Depends
 
+    from query.pushdown.answering import evaluate
     from storage_node.assigner import Assigner
     from storage_node.http import router
     from storage_node.reads_http import NodeReads
@@ -135,7 +136,7 @@ async def _serve_storage_node(
         config.name, str(reached_at), log.partitions, state=assigner.state, replicas=cluster.replicas
     )
     announcer = Announcer(membership, says)
-    reads = NodeReads(config.name, node.store)
+    reads = NodeReads(config.name, node.store, evaluate=evaluate)
     app = build_app(state.readiness, "reads", "status")
     for routes in (router(node), reads.router()):
         app.include_router(routes, dependencies=[Depends(state.require_started)])

@@ -45,7 +45,8 @@ def fold_groups(op, values, present, group, total, error, count, scaled):
     """Add rows to their groups' states, in order; may be called again with more rows.
 
     values, present: (n, n_steps). group: (n,). The states are (n_groups, n_steps) and start at zero: count for
-    all; total for all but COUNT; error and scaled for SUM and AVG. A state that is not used may have no rows. A sum is total + error, over SCALE where scaled, which begins when it would overflow.
+    all; total for all but COUNT; error and scaled for SUM and AVG. A state that is not used may have no rows.
+    A sum is total + error, over SCALE where scaled, which begins when it would overflow.
     """
     for i in range(present.shape[0]):
         g = group[i]

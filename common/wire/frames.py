@@ -54,6 +54,9 @@ class Kind(IntEnum):
     HISTOGRAM_POSITIONS = 10
     HISTOGRAM_LENGTHS = 11
     HISTOGRAM_BYTES = 12
+    FLAGS = 13
+    PRESENT = 14
+    CELLS = 15
 
 
 class _ThreadState(threading.local):
@@ -85,13 +88,18 @@ def json_frame(kind: Kind, content: object) -> bytes:
 
 
 def column_frames(kind: Kind, column: NDArray[Any]) -> Iterator[bytes]:
-    """A column as frames. Timestamps go as differences, the first of each frame against 0, modulo 2^64."""
+    """A column as frames. Timestamps go as differences, the first of each frame against 0, modulo 2^64; of CELLS
+    each frame has all first bytes, then all second ones, and so on.
+    """
     items = CHUNK_BYTES // column.itemsize
     for first in range(0, len(column), items):
         part = np.ascontiguousarray(column[first : first + items])
         if kind is Kind.TIMESTAMPS:
             # Equal for regular scrapes, so that next to nothing is left of them.
             part = np.diff(part, prepend=np.int64(0))
+        if kind is Kind.CELLS:
+            # The bytes of equal weight together: signs, exponents and the zeros of round numbers compress.
+            part = np.ascontiguousarray(part.view(np.uint8).reshape(-1, part.itemsize).T)
         yield frame(kind, part.data.cast("B"))
 
 
@@ -144,6 +152,9 @@ class FrameReader:
             into = out[at : at + len(part)]
             if kind is Kind.TIMESTAMPS:
                 np.cumsum(part, out=into)
+            elif kind is Kind.CELLS:
+                planes = np.frombuffer(payload, dtype=np.uint8).reshape(out.itemsize, -1)
+                into.view(np.uint8).reshape(-1, out.itemsize)[:] = planes.T
             else:
                 into[:] = part
             at += len(part)

@@ -10,7 +10,7 @@ from common.kernels.aggregate import BOTTOM, FIRST, TOP, group_quantiles, pick_r
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
-from query.engine.folding import finished, fold
+from query.engine.folding import Folded, finished, fold
 from query.engine.functions.gonumbers import format_g
 from query.engine.gofmt import positional
 from query.engine.histogram_aggregation import IGNORING, fold_histograms, say_ignored
@@ -63,6 +63,25 @@ def aggregate(
             fold_histograms(node, vector, index, group, values, present, histograms, annotations)
             vector = everything
     return Vector(labels, values, present, _dropped(vector, group, len(firsts)))
+
+
+def fold_part(
+    node: Aggregate, vector: Vector, histograms: HistogramPool, annotations: Annotations, budget: Budget
+) -> tuple[LabelTable, NDArray[np.bool_], Folded] | None:
+    """Groups that may have more members elsewhere: their labels, whether they lose their names, and their state.
+
+    None if there are histograms among what is to be added up.
+    """
+    if node.op in IGNORING or node.op in ("sum", "avg"):
+        vector, index = histograms.without_histograms(vector)
+        if index is not None and node.op not in IGNORING:
+            return None
+        if index is not None:
+            say_ignored(node, annotations)
+    table = _grouped_labels(node, vector.labels)
+    group, firsts = number(table)
+    dropped = _dropped(vector, group, len(firsts))
+    return table.take(firsts), dropped, fold(node.op, vector, group, len(firsts), budget)
 
 
 def _grouped_labels(node: Aggregate, table: LabelTable) -> LabelTable:
