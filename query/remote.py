@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -176,7 +176,12 @@ class RemoteStore:
         return self._read("exemplars", asked, answers.read_exemplars, lambda found: list(chain(*found)))
 
     def evaluate(
-        self, evaluation: Evaluation, n_columns: int, max_samples: int, max_series: int
+        self,
+        evaluation: Evaluation,
+        n_columns: int,
+        max_samples: int,
+        max_series: int,
+        check: Callable[[], None],
     ) -> list[StepMatrix]:
         """See `query.pushdown.asking.Pushdown`."""
         limits = max_samples, max_series
@@ -185,10 +190,15 @@ class RemoteStore:
         def decode(reader: FrameReader) -> list[StepMatrix]:
             return [read_matrix(reader, evaluation.n_steps, n_columns, max_samples)]
 
-        return self._read("evaluate", asked, decode, lambda found: list(chain(*found)))
+        return self._read("evaluate", asked, decode, lambda found: list(chain(*found)), check)
 
     def _read(
-        self, read: str, asked: ReadRequest, decode: Callable[[FrameReader], T], join: Callable[[list[T]], T]
+        self,
+        read: str,
+        asked: ReadRequest,
+        decode: Callable[[FrameReader], T],
+        join: Callable[[list[T]], T],
+        check: Callable[[], None] | None = None,
     ) -> T:
         terms = _terms.get()
         if terms is None or terms.store is not self:
@@ -197,7 +207,7 @@ class RemoteStore:
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
             return self._ask_one(member, PATHS[read], request, decode, sign, deadline_s)
 
-        return join(self._scatter.ask(read, asked, ask, terms.terms))
+        return join(self._scatter.ask(read, asked, ask, replace(terms.terms, check=check)))
 
     def _ask_one(
         self,

@@ -43,6 +43,8 @@ SIGN_S = 0.25
 """A node that has not begun to answer by then is hedged."""
 SILENT_S = 1.5
 """One that has begun is hedged after that much silence: it sends a sign of life every second."""
+CHECK_S = 0.1
+"""How often it is looked whether a read is still wanted."""
 _LEAST_HEDGE_S = 0.05
 _HEDGES_PER_READ = 0.1
 _MOST_HEDGES = 10.0
@@ -81,11 +83,13 @@ class Terms:
     required: next offset of each partition that must have been applied; None for an eventual read.
     deadline_s: on the monotonic clock.
     missing: None to fail if a partition has no node; else what is missing is noted there.
+    check: called now and then while nodes work; what it raises ends the read.
     """
 
     required: tuple[int, ...] | None
     deadline_s: float
     missing: dict[int, str] | None = None
+    check: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -221,6 +225,8 @@ class _Read:
             while not self._gathering.done:
                 if not self._go_on():
                     break
+                if self._terms.check is not None:
+                    self._terms.check()
                 try:
                     outcome = self._outcomes.get(timeout=self._wait_s())
                 except Empty:
@@ -330,7 +336,8 @@ class _Read:
             if not running.hedged and not running.attempt.alone:
                 due_s = running.started_s + min(after_s, SIGN_S if running.signed_s is None else after_s)
                 until_s = min(until_s, max(due_s, time.monotonic() + _PAUSE_S))
-        return max(0.0, until_s - time.monotonic())
+        longest_s = math.inf if self._terms.check is None else CHECK_S
+        return max(0.0, min(until_s - time.monotonic(), longest_s))
 
     def _hedge(self) -> None:
         now_s = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from common.store import ANY_NUMBER, Matcher, Selection, SeriesStore, check_n_samples, check_n_series
 from common.wire import answers
@@ -43,8 +43,14 @@ class MemoryCluster(MemoryStore):
         return join_selections(found)
 
     def evaluate(
-        self, evaluation: Evaluation, n_columns: int, max_samples: int, max_series: int
+        self,
+        evaluation: Evaluation,
+        n_columns: int,
+        max_samples: int,
+        max_series: int,
+        check: Callable[[], None],
     ) -> list[StepMatrix]:
+        check()
         self.evaluations.append(evaluation)
         request = ReadRequest("n", (0,), None, 0.0, (), 0, 0, max_samples, max_series, evaluation=evaluation)
         body = encode_request(request)

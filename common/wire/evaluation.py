@@ -8,7 +8,8 @@ from typing import Any
 from common.errors import CallerError
 
 MAX_DEPTH = 1 << 12
-_MAX_TIME_MS = 1 << 61
+MAX_STEP_MS = 1 << 61
+"""Steps lie within this of the epoch."""
 
 
 class NotEvaluated(CallerError):
@@ -55,7 +56,7 @@ class Evaluation:
         return asdict(self)
 
 
-_LEAST = {"first_ms": -_MAX_TIME_MS, "query_start_ms": -_MAX_TIME_MS, "query_end_ms": -_MAX_TIME_MS}
+_LEAST = {"first_ms": -MAX_STEP_MS, "query_start_ms": -MAX_STEP_MS, "query_end_ms": -MAX_STEP_MS}
 _LEAST |= {"n_steps": 1, "lookback_ms": 1, "subquery_step_ms": 1}
 
 
@@ -74,11 +75,11 @@ def evaluation_of(content: Any) -> Evaluation | None:
             case "path":
                 good = isinstance(value, list) and len(value) <= MAX_DEPTH and all(type(i) is int for i in value)
             case "timeout_s":
-                good = type(value) in (int, float) and 0 < value < _MAX_TIME_MS
+                good = type(value) in (int, float) and 0 < value < MAX_STEP_MS
             case _:
-                good = type(value) is int and _LEAST.get(name, 0) <= value <= _MAX_TIME_MS
+                good = type(value) is int and _LEAST.get(name, 0) <= value <= MAX_STEP_MS
         if not good:
             raise CallerError(f"{name!r} of 'evaluation' is not what it should be")
-    if content["first_ms"] + content["step_ms"] * content["n_steps"] > _MAX_TIME_MS:
+    if content["first_ms"] + content["step_ms"] * content["n_steps"] > MAX_STEP_MS:
         raise CallerError("'evaluation' has steps beyond the end of time")
     return Evaluation(**{**content, "path": tuple(content["path"])})

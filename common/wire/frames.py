@@ -54,9 +54,9 @@ class Kind(IntEnum):
     HISTOGRAM_POSITIONS = 10
     HISTOGRAM_LENGTHS = 11
     HISTOGRAM_BYTES = 12
-    FLAGS = 13
-    PRESENT = 14
-    CELLS = 15
+    FLAGS = 14
+    PRESENT = 15
+    CELLS = 16
 
 
 class _ThreadState(threading.local):

@@ -12,7 +12,7 @@ from common.errors import CallerError
 from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 from common.wire.evaluation import Evaluation, evaluation_of
 
-VERSION = 3
+VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
 _READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "evaluate")
@@ -53,7 +53,7 @@ def encode_request(request: ReadRequest) -> bytes:
     Raises:
         CallerError: it is larger than MAX_REQUEST_BYTES, or holds text that is not Unicode.
     """
-    content = {
+    content: dict[str, Any] = {
         "v": VERSION,
         "node": request.node,
         "partitions": request.partitions,
@@ -65,8 +65,9 @@ def encode_request(request: ReadRequest) -> bytes:
         "max_samples": request.max_samples,
         "max_series": request.max_series,
         "label": request.label,
-        "evaluation": None if request.evaluation is None else request.evaluation.content(),
     }
+    if request.evaluation is not None:
+        content["evaluation"] = request.evaluation.content()
     try:
         body = orjson.dumps(content)
     except TypeError as error:

@@ -5,7 +5,7 @@ pieces() ─► one evaluation each ─► Pushdown.evaluate ─► StepMatrix o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -31,9 +31,16 @@ class Pushdown(Protocol):
     """A store whose nodes evaluate expressions over the series that they have; no series is with two of them."""
 
     def evaluate(
-        self, evaluation: Evaluation, n_columns: int, max_samples: int, max_series: int
+        self,
+        evaluation: Evaluation,
+        n_columns: int,
+        max_samples: int,
+        max_series: int,
+        check: Callable[[], None],
     ) -> list[StepMatrix]:
         """What each node has, with so many numbers a cell (see `columns_of`).
+
+        check: called now and then; what it raises ends the evaluation.
 
         Raises:
             NotEvaluated: a node says why it does not.
@@ -97,7 +104,7 @@ def _ask(store: Pushdown, piece: Piece, about: About, budget: Budget) -> list[St
         timeout_s=budget.left_s(),
     )
     try:
-        return store.evaluate(evaluation, n_columns, budget.max_samples, budget.max_series)
+        return store.evaluate(evaluation, n_columns, budget.max_samples, budget.max_series, budget.check)
     except NotEvaluated as error:
         if error.reason == "evaluation":
             raise EvalError(str(error)) from None

@@ -254,14 +254,14 @@ def test_regular_timestamps_cost_next_to_nothing() -> None:
 def test_a_request_survives_the_wire() -> None:
     matchers = (Matcher(MatchOp.EQUAL, "ü", "☃"), Matcher(MatchOp.NOT_REGEX, "b", "x.*"))
     for request in (
-        ReadRequest("one"),
-        ReadRequest("one", (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, 7, "job"),
+        ReadRequest("one", ()),
+        ReadRequest("one", (0, 3), (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, 7, "job"),
     ):
         assert parse_request(encode_request(request)) == request
 
 
 def test_a_request_with_changed_bytes_is_refused_or_read_never_worse() -> None:
-    good = encode_request(ReadRequest("one", (1, 2), 1.5, ((Matcher(MatchOp.EQUAL, "a", "b"),),)))
+    good = encode_request(ReadRequest("one", (0, 3), (1, 2), 1.5, ((Matcher(MatchOp.EQUAL, "a", "b"),),)))
     generator = random.Random(1)
     for _ in range(2000):
         data = bytearray(good)
@@ -275,4 +275,4 @@ def test_a_request_with_changed_bytes_is_refused_or_read_never_worse() -> None:
 def test_a_request_that_is_too_large_is_the_callers_fault() -> None:
     matcher = Matcher(MatchOp.EQUAL, "a", "x" * MAX_REQUEST_BYTES)
     with pytest.raises(CallerError, match="more than"):
-        encode_request(ReadRequest("one", None, 0.0, ((matcher,),)))
+        encode_request(ReadRequest("one", (), None, 0.0, ((matcher,),)))

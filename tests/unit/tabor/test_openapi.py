@@ -22,7 +22,7 @@ NOTHING: Any = SimpleNamespace()
 
 
 def reads() -> NodeReads:
-    return NodeReads("node", NOTHING, NOTHING, NOTHING)
+    return NodeReads("node", NOTHING, evaluate=NOTHING)
 
 
 def ingest_routes() -> APIRouter:
