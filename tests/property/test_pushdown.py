@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import numpy as np
 from hypothesis import event, given, settings
@@ -102,3 +103,49 @@ def test_a_query_that_prometheus_knows_does_so_too(seed: int, number: int, n_nod
     if is_range and n_steps > 1:
         times = (BEGIN_MS, BEGIN_MS + length_ms, length_ms // n_steps)
     same_as_one_node(series, query, times, n_nodes, dice)
+
+
+SELECTORS = st.sampled_from(["a", 'b{x="1"}', '{__name__=~"a|b|c"}', '{__name__=~".+"}', "d", 'a{y!="2"}'])
+MODIFIERS = st.sampled_from(["", "", "", " offset 1m", " @ end()", " @ 900 offset -1m"])
+OF_SERIES = (
+    *("{}", "{}", "-{}", "abs({})", "{} * 2", "{} > bool 0", "{} != 1", "clamp({}, -1, 1)", "timestamp({})"),
+    *("({} > 0) * {}", "rate({}[3m])", "max_over_time({}[3m])", "last_over_time({}[4m])", "limit_ratio(-0.5, {})"),
+    *("sum_over_time(({} / 3)[5m:1m])", 'label_replace({}, "x", "c", "y", "(.*)")', "sort({})", "{} ^ 0.5"),
+)
+GROUPINGS = ("", "by (x)", "by (x, __name__)", "without (y)", "without (x, y, __name__)", "by (__name__)")
+FOLDS = (*("sum", "avg", "count", "group", "min", "max", "stddev", "stdvar"), "quantile", "limitk", "count_values")
+
+
+@st.composite
+def aggregations(draw: st.DrawFn) -> str:
+    """Mostly what is pushed down, of values of which many are equal."""
+    selector, modifiers = draw(SELECTORS), draw(MODIFIERS)
+    of_series = draw(st.sampled_from(OF_SERIES))
+    inner = re.sub(r"\{\}(\[\dm\])?", lambda m: f"{selector}{m[1] or ''}{modifiers}", of_series)
+    op = draw(st.sampled_from((*FOLDS, "topk", "bottomk", "topk", "")))
+    if not op:
+        return inner
+    parameter = {"quantile": "0.3, ", "count_values": '"v", '}.get(op, "")
+    if op in ("topk", "bottomk", "limitk"):
+        parameter = f"{draw(st.sampled_from(['0', '1', '2', '3', '5', 'time() % 4']))}, "
+    return f"{op} {draw(st.sampled_from(GROUPINGS))} ({parameter}{inner})"
+
+
+@st.composite
+def combinations(draw: st.DrawFn) -> str:
+    parts = aggregations()
+    text = draw(
+        st.sampled_from(["{}", "{}", "sum({})", "max_over_time(({})[4m:1m])", "{} + on (x) {}", "{} or {}", "-({})"])
+    )
+    while "{}" in text:
+        text = text.replace("{}", f"({draw(parts)})", 1)
+    return text
+
+
+@settings(deadline=None, max_examples=400)
+@given(data(), combinations(), st.integers(1, 5), st.integers(0, 1 << 32), st.sampled_from([1, 4, 16]))
+def test_aggregations_over_nodes_are_those_over_one(
+    series: list, query: str, n_nodes: int, seed: int, n_steps: int
+) -> None:
+    times = (END,) if n_steps == 1 else (START, END, (END - START) // (n_steps - 1))
+    same_as_one_node(series, query, times, n_nodes, random.Random(seed))
