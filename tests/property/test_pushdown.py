@@ -134,9 +134,8 @@ def aggregations(draw: st.DrawFn) -> str:
 @st.composite
 def combinations(draw: st.DrawFn) -> str:
     parts = aggregations()
-    text = draw(
-        st.sampled_from(["{}", "{}", "sum({})", "max_over_time(({})[4m:1m])", "{} + on (x) {}", "{} or {}", "-({})"])
-    )
+    forms = ("{}", "{}", "sum({})", "max_over_time(({})[4m:1m])", "{} + on (x) {}", "{} or {}", "-({})")
+    text = draw(st.sampled_from(forms))
     while "{}" in text:
         text = text.replace("{}", f"({draw(parts)})", 1)
     return text
