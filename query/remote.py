@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from prometheus_client import Counter
+
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+
+ANSWER_BYTES = Counter("tabor_query_node_answer_bytes", "Bytes of storage nodes' answers, by read", ["read"])
 
 CONNECT_S = 1.0
 SILENCE_S = 5.0
@@ -205,14 +209,14 @@ class RemoteStore:
             terms = _Terms(self, Terms(None, time.monotonic() + self._timeout_s))
 
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
-            return self._ask_one(member, PATHS[read], request, decode, sign, deadline_s)
+            return self._ask_one(member, read, request, decode, sign, deadline_s)
 
         return join(self._scatter.ask(read, asked, ask, replace(terms.terms, check=check)))
 
     def _ask_one(
         self,
         member: Member,
-        path: str,
+        read: str,
         request: ReadRequest,
         decode: Callable[[FrameReader], T],
         sign: Callable[[], None],
@@ -224,7 +228,7 @@ class RemoteStore:
         try:
             with self._client.stream(
                 "POST",
-                f"http://{member.address}{path}",
+                f"http://{member.address}{PATHS[read]}",
                 content=body,
                 headers={"Content-Type": "application/json"},
             ) as response:
@@ -233,7 +237,8 @@ class RemoteStore:
                     raise _refusal(response)
                 if response.headers.get("content-type") != MEDIA_TYPE:
                     raise WireError("the answer is not that of a storage node")
-                return decode(FrameReader(_until(response.iter_raw(), sign, deadline_s + GRACE_S)))
+                counted = _counted(response.iter_raw(), ANSWER_BYTES.labels(read))
+                return decode(FrameReader(_until(counted, sign, deadline_s + GRACE_S)))
         except httpx.TimeoutException as error:
             raise RetryableError(f"no answer in time ({type(error).__name__})") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -242,6 +247,12 @@ class RemoteStore:
 
 def _sets(matcher_sets: Sequence[Sequence[Matcher]]) -> tuple[tuple[Matcher, ...], ...]:
     return tuple(tuple(matchers) for matchers in matcher_sets)
+
+
+def _counted(chunks: Iterator[bytes], n_bytes: Counter) -> Iterator[bytes]:
+    for chunk in chunks:
+        n_bytes.inc(len(chunk))
+        yield chunk
 
 
 def _until(chunks: Iterator[bytes], sign: Callable[[], None], deadline_s: float) -> Iterator[bytes]:

@@ -69,8 +69,14 @@ def push_down(
     Raises:
         EvalError, QueryTimeout, TooManySamples, TooManySeries: as if it were evaluated here.
     """
-    found = {}
+    found: dict[Place, Vector] = {}
+    # What stands in a query twice is asked once, unless messages say at which of the places something is.
+    known: dict[tuple[Expr, tuple[int, int, int]], Vector] = {}
     for piece in pieces(expr, frame, budget, about.lookback_ms, about.subquery_step_ms):
+        key = piece.frame.key()
+        if (piece.expr, key) in known:
+            found[id(piece.expr), *key] = known[piece.expr, key]
+            continue
         parts = _ask(store, piece, about, budget)
         if parts is None:
             continue
@@ -78,7 +84,9 @@ def push_down(
         for part in parts:
             annotations.extend(part.warnings, part.infos)
         budget.reserve(sum(len(part.labels) for part in parts), len(piece.frame.steps))
-        found[id(piece.expr), *piece.frame.key()] = _joined(piece.expr, parts)
+        vector = found[id(piece.expr), *key] = _joined(piece.expr, len(piece.frame.steps), parts)
+        if not any(part.warnings or part.infos for part in parts):
+            known[piece.expr, key] = vector
     return found
 
 
@@ -113,7 +121,7 @@ def _ask(store: Pushdown, piece: Piece, about: About, budget: Budget) -> list[St
         return None
 
 
-def _joined(expr: Expr, parts: Sequence[StepMatrix]) -> Vector:
+def _joined(expr: Expr, n_steps: int, parts: Sequence[StepMatrix]) -> Vector:
     labels = join_tables([part.labels for part in parts])
     dropped = np.concatenate([part.dropped for part in parts])
     op = expr.op if isinstance(expr, Aggregate) else None
@@ -122,7 +130,7 @@ def _joined(expr: Expr, parts: Sequence[StepMatrix]) -> Vector:
         return Vector(labels, np.concatenate([_laid_out(part)[0] for part in parts]), present, dropped)
     group, firsts = number(labels)
     # Counts of equal values are added up like counts of members.
-    folded = nothing("count" if op == "count_values" else op, len(firsts), parts[0].present.shape[1])
+    folded = nothing("count" if op == "count_values" else op, len(firsts), n_steps)
     at = 0
     for part in parts:
         rows = group[at : at + len(part.labels)]

@@ -211,3 +211,52 @@ def test_an_evaluation_that_nobody_waits_for_ends() -> None:
     request = ReadRequest("one", (0,), max_samples=50, evaluation=replace(EVALUATION, query="sum(m)", path=()))
     with pytest.raises(RetryableError, match="ended"):
         evaluate(gauges(), request, (threading.Event(), gone))
+
+
+def test_what_stands_in_a_query_twice_is_asked_once() -> None:
+    cluster = MemoryCluster([gauges(a=[1, 2]), gauges(b=[3, 4])])
+    result = Engine(cluster, EngineConfig()).instant("sum(m) + sum( m ) / count(m)", 0)
+    assert len(cluster.evaluations) == 2
+    assert result.value.values.tolist() == [[6.0]]
+    Engine(cluster, EngineConfig()).instant("rate(m[5m]) + rate(m[5m])", MINUTE)
+    assert len(cluster.evaluations) == 4, "messages of both places are wanted"
+
+
+LABELS = ({"x": "1"}, {"x": "2", "z": "\u00fc\u2603"}, {"x": "2", "y": "b"}, {})
+BUCKETS = ({"le": "1"}, {"le": "2"}, {"le": "+Inf"})
+ODD = [
+    *('m{z="\\u00fc\u2603"} or m{z!~"\\u2603.*"}', "m[5m]", "m[5m:90s]", "m @ start() - m @ end()", "time()", '"a"'),
+    *("m offset (step() * 2)", "rate(m[range() / 3 + 1m])", "sum(m) * range() + start() - end() + step()"),
+    *("sum by (x) (sum_over_time(m[step() + 2m] offset (-step())))", "clamp(m, min_of(1, 2), max_of(3, time()))"),
+    *("info(m)", 'info(m, {data=~".+"})', "absent(m)", "absent(sum(nothing))", "scalar(sum(m)) + m", "vector(1)"),
+    *("sort_by_label(m, 'x')", "sort_desc(m)", 'label_join(m, "w", "-", "x", "y")', "count(sum by (x) (m))"),
+    *("histogram_quantile(0.5, rate(h_bucket[5m]))", "histogram_quantile(0.5, sum by (le) (h_bucket))"),
+    *("rate(m[5m] smoothed)", "increase(m[5m] anchored)", "m smoothed", "timestamp(m offset 1m)", "minute()"),
+    *("hour(m * 1e6)", "m == bool 1", "1 < m", "-(m ^ 2) % 3", "sum(m) / on () group_right () m", "m unless n"),
+    *("{__name__=~'m|n'} * 1", "sum by (__name__) ({x='1'})", "topk(1, {__name__=~'m|n'} / 2)", "deriv(m[5m])"),
+    *("predict_linear(m[5m], time())", "quantile_over_time(1.5, m[5m])", "quantile(-1, m)", "limit_ratio(2, m)"),
+    *("max_over_time(sum by (x) (rate(m[2m]))[6m:1m])", "avg_over_time(topk(2, m)[6m:1m])", "sum(sum(m) + 1)"),
+    *("m + on (x) group_left (y) fill_right (7) n", "double_exponential_smoothing(m[5m], 0.5, 0.5)"),
+    *("limitk(2, m)", "topk(5e30, m)", "count_values('\\xff', m)", "count_values by (x) ('x', m)", "m[5m] offset 1m"),
+    "group(m) - 1",
+]
+
+
+@pytest.mark.parametrize("query", ODD)
+def test_odd_queries_have_the_answers_of_one_node(query: str) -> None:
+    series = [
+        ({"__name__": name, **labels}, [(n * MINUTE, n * n % 7 + i / 3) for n in range(20)])
+        for name, sets in (("m", LABELS), ("n", LABELS[1:3]), ("h_bucket", BUCKETS), ("target_info", LABELS))
+        for i, labels in enumerate(sets)
+    ]
+    parts: list[list] = [[], [], []]
+    for i, one in enumerate(series):
+        parts[i % 3].append(one)
+    for times in ((15 * MINUTE,), (5 * MINUTE, 15 * MINUTE, 2 * MINUTE), (5 * MINUTE, 6 * MINUTE, 1000)):
+        found = []
+        for store in (MemoryStore(series), MemoryCluster(map(MemoryStore, parts))):
+            try:
+                found.append(answer(Engine(store, EngineConfig()), query, times))
+            except CallerError as error:
+                found.append(str(error))
+        assert found[0] == found[1]
