@@ -241,20 +241,20 @@ def settle_ties(values, present, order, starts, tied, tie, out):
 
     order, starts: as in `pick_rows`, with the rows of each group in the order that decides.
     """
+    places = np.empty(present.shape[1], dtype=np.int64)
     for g in range(len(starts) - 1):
-        for k in range(present.shape[1]):
-            if not tied[g, k]:
-                continue
-            places = 0
-            for at in range(starts[g], starts[g + 1]):
-                row = order[at]
-                if out[row, k] and _alike(values[row, k], tie[g, k]):
-                    places += 1
-            for at in range(starts[g], starts[g + 1]):
-                row = order[at]
-                if present[row, k] and _alike(values[row, k], tie[g, k]):
-                    out[row, k] = places > 0
-                    places -= 1
+        places[:] = 0
+        for at in range(starts[g], starts[g + 1]):
+            row = order[at]
+            for k in range(present.shape[1]):
+                if tied[g, k] and out[row, k] and _alike(values[row, k], tie[g, k]):
+                    places[k] += 1
+        for at in range(starts[g], starts[g + 1]):
+            row = order[at]
+            for k in range(present.shape[1]):
+                if tied[g, k] and present[row, k] and _alike(values[row, k], tie[g, k]):
+                    out[row, k] = places[k] > 0
+                    places[k] -= 1
 
 
 @device

@@ -225,7 +225,8 @@ def test_what_stands_in_a_query_twice_is_asked_once() -> None:
 LABELS = ({"x": "1"}, {"x": "2", "z": "\u00fc\u2603"}, {"x": "2", "y": "b"}, {})
 BUCKETS = ({"le": "1"}, {"le": "2"}, {"le": "+Inf"})
 ODD = [
-    *('m{z="\\u00fc\u2603"} or m{z!~"\\u2603.*"}', "m[5m]", "m[5m:90s]", "m @ start() - m @ end()", "time()", '"a"'),
+    *('m{z="\\u00fc\u2603"} or m{z!~"\\u2603.*"}', "m[5m]", "m[5m:90s]", "m @ start() - m @ end()", "time()"),
+    '"a"',
     *("m offset (step() * 2)", "rate(m[range() / 3 + 1m])", "sum(m) * range() + start() - end() + step()"),
     *("sum by (x) (sum_over_time(m[step() + 2m] offset (-step())))", "clamp(m, min_of(1, 2), max_of(3, time()))"),
     *("info(m)", 'info(m, {data=~".+"})', "absent(m)", "absent(sum(nothing))", "scalar(sum(m)) + m", "vector(1)"),
@@ -237,8 +238,13 @@ ODD = [
     *("predict_linear(m[5m], time())", "quantile_over_time(1.5, m[5m])", "quantile(-1, m)", "limit_ratio(2, m)"),
     *("max_over_time(sum by (x) (rate(m[2m]))[6m:1m])", "avg_over_time(topk(2, m)[6m:1m])", "sum(sum(m) + 1)"),
     *("m + on (x) group_left (y) fill_right (7) n", "double_exponential_smoothing(m[5m], 0.5, 0.5)"),
-    *("limitk(2, m)", "topk(5e30, m)", "count_values('\\xff', m)", "count_values by (x) ('x', m)", "m[5m] offset 1m"),
-    "group(m) - 1",
+    *(
+        "limitk(2, m)",
+        "topk(5e30, m)",
+        "count_values('\\xff', m)",
+        "count_values by (x) ('x', m)",
+    ),
+    *("group(m) - 1", "m[5m] offset 1m"),
 ]
 
 
