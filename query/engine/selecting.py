@@ -121,6 +121,8 @@ class Sources:
                 self.plan(expr.expr, frame, statistical=statistical)
 
     def _is_elsewhere(self, expr: Expr, frame: Frame) -> bool:
+        if not self._elsewhere:
+            return False
         # What is the same at all steps is evaluated at the first.
         return any(self.evaluated_elsewhere(expr, at) is not None for at in (frame, frame.first()))
 
