@@ -83,6 +83,10 @@ class StringPool:
         assert self._base is None
         return StringPool(self)
 
+    def origin(self) -> StringPool:
+        """The pool that this one was forked from, or itself."""
+        return self if self._base is None else self._base
+
     def __getitem__(self, code: int) -> str:
         if self._base is None:
             return self._strings[code]

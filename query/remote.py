@@ -19,6 +19,8 @@ from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
+from prometheus_client import Counter
+
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
@@ -34,7 +36,9 @@ from common.store import (
     check_n_series,
 )
 from common.wire import answers
+from common.wire.evaluation import Evaluation
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
+from common.wire.matrices import StepMatrix, read_matrix
 from common.wire.requests import PATHS, ReadRequest, encode_request
 from query.joining import join_metadata, join_selections, join_tables, join_texts
 from query.scatter import Scatter, Terms
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+
+ANSWER_BYTES = Counter("tabor_query_node_answer_bytes", "Bytes of storage nodes' answers, by read", ["read"])
 
 CONNECT_S = 1.0
 SILENCE_S = 5.0
@@ -197,22 +203,44 @@ class RemoteStore:
             "extent", asked, answers.read_extent, lambda found: reduce(Extent.joined, found, Extent())
         )
 
+    def evaluate(
+        self,
+        evaluation: Evaluation,
+        n_columns: int,
+        max_samples: int,
+        max_series: int,
+        check: Callable[[], None],
+    ) -> list[StepMatrix]:
+        """See `query.pushdown.asking.Pushdown`."""
+        limits = max_samples, max_series
+        asked = ReadRequest("", (), None, 0.0, (), 0, 0, *limits, evaluation=evaluation)
+
+        def decode(reader: FrameReader) -> list[StepMatrix]:
+            return [read_matrix(reader, evaluation.n_steps, n_columns, max_samples)]
+
+        return self._read("evaluate", asked, decode, lambda found: list(chain(*found)), check)
+
     def _read(
-        self, read: str, asked: ReadRequest, decode: Callable[[FrameReader], T], join: Callable[[list[T]], T]
+        self,
+        read: str,
+        asked: ReadRequest,
+        decode: Callable[[FrameReader], T],
+        join: Callable[[list[T]], T],
+        check: Callable[[], None] | None = None,
     ) -> T:
         terms = _terms.get()
         if terms is None or terms.store is not self:
             terms = _Terms(self, self._eventual())
 
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
-            return self._ask_one(member, PATHS[read], request, decode, sign, deadline_s)
+            return self._ask_one(member, read, request, decode, sign, deadline_s)
 
-        return join(self._scatter.ask(read, asked, ask, terms.terms))
+        return join(self._scatter.ask(read, asked, ask, replace(terms.terms, check=check)))
 
     def _ask_one(
         self,
         member: Member,
-        path: str,
+        read: str,
         request: ReadRequest,
         decode: Callable[[FrameReader], T],
         sign: Callable[[], None],
@@ -224,7 +252,7 @@ class RemoteStore:
         try:
             with self._client.stream(
                 "POST",
-                f"http://{member.address}{path}",
+                f"http://{member.address}{PATHS[read]}",
                 content=body,
                 headers={"Content-Type": "application/json"},
             ) as response:
@@ -233,7 +261,8 @@ class RemoteStore:
                     raise _refusal(response)
                 if response.headers.get("content-type") != MEDIA_TYPE:
                     raise WireError("the answer is not that of a storage node")
-                return decode(FrameReader(_until(response.iter_raw(), sign, deadline_s + GRACE_S)))
+                counted = _counted(response.iter_raw(), ANSWER_BYTES.labels(read))
+                return decode(FrameReader(_until(counted, sign, deadline_s + GRACE_S)))
         except httpx.TimeoutException as error:
             raise RetryableError(f"no answer in time ({type(error).__name__})") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -242,6 +271,12 @@ class RemoteStore:
 
 def _sets(matcher_sets: Sequence[Sequence[Matcher]]) -> tuple[tuple[Matcher, ...], ...]:
     return tuple(tuple(matchers) for matchers in matcher_sets)
+
+
+def _counted(chunks: Iterator[bytes], n_bytes: Counter) -> Iterator[bytes]:
+    for chunk in chunks:
+        n_bytes.inc(len(chunk))
+        yield chunk
 
 
 def _until(chunks: Iterator[bytes], sign: Callable[[], None], deadline_s: float) -> Iterator[bytes]:

@@ -43,6 +43,8 @@ SIGN_S = 0.25
 """A node that has not begun to answer by then is hedged."""
 SILENT_S = 1.5
 """One that has begun is hedged after that much silence: it sends a sign of life every second."""
+CHECK_S = 0.1
+"""How often it is looked whether a read is still wanted."""
 _LEAST_HEDGE_S = 0.05
 _HEDGES_PER_READ = 0.1
 _MOST_HEDGES = 10.0
@@ -81,11 +83,13 @@ class Terms:
     required: next offset of each partition that must have been applied; None for an eventual read.
     deadline_s: on the monotonic clock.
     missing: None to fail if a partition has no node; else what is missing is noted there.
+    check: called now and then while nodes work; what it raises ends the read.
     """
 
     required: tuple[int, ...] | None
     deadline_s: float
     missing: dict[int, str] | None = None
+    check: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -116,7 +120,7 @@ class Scatter:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, read: str, asked: ReadRequest, ask_node: AskNode[T], terms: Terms) -> list[T]:
-        """Answers that together are of all partitions, each of one node.
+        """Answers that together are of all partitions, each of one node, in the order of their first partitions.
 
         Raises:
             CallerError: a node says that the request is wrong.
@@ -215,12 +219,14 @@ class _Read:
         self._again_at_s = math.inf
 
     def run(self) -> list[T]:
-        answers: list[T] = []
+        answers: list[tuple[tuple[int, ...], T]] = []
         self._launch(self._gathering.start())
         try:
             while not self._gathering.done:
                 if not self._go_on():
                     break
+                if self._terms.check is not None:
+                    self._terms.check()
                 try:
                     outcome = self._outcomes.get(timeout=self._wait_s())
                 except Empty:
@@ -230,7 +236,8 @@ class _Read:
         finally:
             for running in self._running.values():
                 running.given_up = True
-        return answers
+        # In the order of partitions, so that nothing depends on who was quick.
+        return [answer for _, answer in sorted(answers, key=lambda one: one[0])]
 
     def _go_on(self) -> bool:
         """Whether there is still something to wait for; False if what is missing may stay so. Raises otherwise."""
@@ -297,7 +304,7 @@ class _Read:
         else:
             self._outcomes.put(_Outcome(running, answer))
 
-    def _settle(self, outcome: _Outcome, answers: list[T]) -> None:
+    def _settle(self, outcome: _Outcome, answers: list[tuple[tuple[int, ...], T]]) -> None:
         running, error = outcome.running, outcome.error
         attempt = running.attempt
         node = self._nodes[attempt.node]
@@ -306,7 +313,7 @@ class _Read:
             READS.labels("answered").inc()
             self._scatter.note_latency(self._read, time.monotonic() - running.started_s)
             if self._gathering.answered(attempt):
-                answers.append(outcome.answer)  # type: ignore[arg-type]
+                answers.append((attempt.partitions, outcome.answer))  # type: ignore[arg-type]
             self._launch(self._gathering.stuck_asked_elsewhere())
             return
         if isinstance(error, CallerError) or not isinstance(error, RetryableError):
@@ -329,7 +336,8 @@ class _Read:
             if not running.hedged and not running.attempt.alone:
                 due_s = running.started_s + min(after_s, SIGN_S if running.signed_s is None else after_s)
                 until_s = min(until_s, max(due_s, time.monotonic() + _PAUSE_S))
-        return max(0.0, until_s - time.monotonic())
+        longest_s = math.inf if self._terms.check is None else CHECK_S
+        return max(0.0, min(until_s - time.monotonic(), longest_s))
 
     def _hedge(self) -> None:
         now_s = time.monotonic()

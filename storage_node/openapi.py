@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from common.openapi import TEXT, WHOLE, Json, Parameter, answer, array, failures, operation, record, success
 from common.store import MAX_TIME_MS, MIN_TIME_MS, MatchOp
+from common.wire.evaluation import MAX_STEP_MS
 from common.wire.frames import MEDIA_TYPE
 from common.wire.marks import COPY_PATH, REPAIR_PATH
 from common.wire.marks import PATH as MARK_PATH
@@ -40,9 +41,13 @@ def read_paths() -> Json:
         ),
         **{str(status): answer(reason, "application/json", failure) for status, reason in refused.items()},
     }
-    body = {"application/json": {"schema": _read_request()}}
+
+    def body(read: str) -> Json:
+        more = {"evaluation": _evaluation()} if read == "evaluate" else {}
+        return {"application/json": {"schema": _read_request(**more)}}
+
     return {
-        path: {"post": operation(f"For query servers: {read}", responses, body=body)}
+        path: {"post": operation(f"For query servers: {read}", responses, body=body(read))}
         for read, path in PATHS.items()
     }
 
@@ -76,7 +81,24 @@ def peer_paths() -> Json:
     }
 
 
-def _read_request() -> Json:
+def _evaluation() -> Json:
+    some_time: Json = {"type": "integer", "minimum": -MAX_STEP_MS, "maximum": MAX_STEP_MS}
+    times = dict.fromkeys(("first_ms", "query_start_ms", "query_end_ms"), some_time)
+    some_number: Json = {"type": "integer", "minimum": 1, "maximum": MAX_STEP_MS}
+    numbers = dict.fromkeys(("n_steps", "lookback_ms", "subquery_step_ms"), some_number)
+    counts = dict.fromkeys(("step_ms", "query_step_ms", "samples_read", "series_read"), WHOLE)
+    return record(
+        query=TEXT,
+        strict={"type": "boolean"},
+        path=array(WHOLE),
+        timeout_s={"type": "number", "exclusiveMinimum": 0},
+        **times,
+        **numbers,
+        **counts,
+    )
+
+
+def _read_request(**more: Json) -> Json:
     time: Json = {"type": "integer", "minimum": MIN_TIME_MS, "maximum": MAX_TIME_MS}
     matcher: Json = {
         "type": "array",
@@ -94,5 +116,7 @@ def _read_request() -> Json:
         min_time_ms=time,
         max_time_ms=time,
         max_samples={"type": "integer", "minimum": 0, "maximum": MAX_TIME_MS},
+        max_series={"type": "integer", "minimum": 0, "maximum": MAX_TIME_MS},
         label=TEXT,
+        **more,
     )

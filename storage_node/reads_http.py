@@ -1,6 +1,6 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent}, JSON in, frames out
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,evaluate}, JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
 that whoever asks can tell a node that works from one that hangs. Errors of the work are frames, too. By status:
@@ -10,6 +10,7 @@ that whoever asks can tell a node that works from one that hangs. Errors of the 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +35,8 @@ _WAITING_PER_RUNNING = 10
 _KEEP_ALIVE = frame(Kind.KEEP_ALIVE)
 
 Frames = Iterator[bytes]
-Work = Callable[[SeriesStore, ReadRequest], Frames]
+Work = Callable[[SeriesStore, ReadRequest, Sequence[threading.Event]], Frames]
+"""Does a read; it should end early once one of the events is set."""
 
 _log = structlog.get_logger("storage_node")
 
@@ -52,7 +54,7 @@ class PartitionedStore(Protocol):
 class NodeReads:
     """Answers reads on threads of its own: at most `max_reads` at a time, ten times as many wait.
 
-    name: of this node.
+    name: of this node. evaluate: the engine of the query tier, which this one does not know.
     """
 
     def __init__(
@@ -60,26 +62,29 @@ class NodeReads:
         name: str,
         store: PartitionedStore,
         *,
+        evaluate: Work | None = None,
         max_reads: int = MAX_READS,
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self._name = name
         self._store = store
         self._keep_alive_s = keep_alive_s
+        self._work = _WORK if evaluate is None else {**_WORK, "evaluate": evaluate}
+        self._closing = threading.Event()
         self._threads = ThreadPoolExecutor(max_reads, thread_name_prefix="read")
         self._slots = BoundedSemaphore(max_reads * (1 + _WAITING_PER_RUNNING))
 
     def close(self) -> None:
-        """Wait for reads under way; those that wait are dropped."""
+        """Wait for reads under way, end evaluations; those that wait are dropped."""
+        self._closing.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def router(self) -> APIRouter:
         """The routes."""
         routes = APIRouter()
-        for read, path in PATHS.items():
-            routes.add_api_route(
-                path, self._endpoint(_WORK[read]), methods=["POST"], response_class=Response, name=read
-            )
+        for read, work in self._work.items():
+            endpoint = self._endpoint(work)
+            routes.add_api_route(PATHS[read], endpoint, methods=["POST"], response_class=Response, name=read)
         return routes
 
     def _endpoint(self, work: Work) -> Any:
@@ -95,18 +100,19 @@ class NodeReads:
                 asked = parse_request(body)
                 if asked.node != self._name:
                     return refuse(421, RetryableError(f"this is node {self._name!r}, not {asked.node!r}"))
-                future = self._submit(work, asked, arrived_s)
+                gone = threading.Event()
+                future = self._submit(work, asked, arrived_s, gone)
             except ClientDisconnect:
                 return refuse(400, CallerError("the request ended early"))
             except CallerError as error:
                 return refuse(400, error)
             except RetryableError as error:
                 return refuse(503, error)
-            return StreamingResponse(self._stream(future), media_type=MEDIA_TYPE)
+            return StreamingResponse(self._stream(future, gone), media_type=MEDIA_TYPE)
 
         return endpoint
 
-    def _submit(self, work: Work, asked: ReadRequest, arrived_s: float) -> Future[Frames]:
+    def _submit(self, work: Work, asked: ReadRequest, arrived_s: float, gone: threading.Event) -> Future[Frames]:
         if not self._slots.acquire(blocking=False):
             raise RetryableError("too many reads wait for this node")
 
@@ -114,7 +120,7 @@ class NodeReads:
             if asked.required is not None:
                 wanted = dict(zip(asked.partitions, asked.required, strict=True))
                 self._store.wait_applied(wanted, max(0.0, arrived_s + asked.wait_s - time.monotonic()))
-            return work(self._store.over(asked.partitions), asked)
+            return work(self._store.over(asked.partitions), asked, (gone, self._closing))
 
         try:
             future = self._threads.submit(job)
@@ -124,7 +130,7 @@ class NodeReads:
         future.add_done_callback(lambda _: self._slots.release())
         return future
 
-    async def _stream(self, future: Future[Frames]) -> AsyncIterator[bytes]:
+    async def _stream(self, future: Future[Frames], gone: threading.Event) -> AsyncIterator[bytes]:
         outcome = asyncio.wrap_future(future)
         try:
             while not (await asyncio.wait((outcome,), timeout=self._keep_alive_s))[0]:
@@ -139,6 +145,7 @@ class NodeReads:
             yield json_frame(Kind.ERROR, answers.error_content(error))
         finally:
             # Whoever asked may have gone away.
+            gone.set()
             outcome.cancel()
 
 
@@ -177,14 +184,19 @@ def _extent(store: SeriesStore, asked: ReadRequest) -> Frames:
     return answers.extent_frames(store.extent())
 
 
+def _short(work: Callable[[SeriesStore, ReadRequest], Frames]) -> Work:
+    """Reads that are not worth to be ended early."""
+    return lambda store, asked, ends: work(store, asked)
+
+
 _WORK: dict[str, Work] = {
-    "select": _select,
-    "series": _series,
-    "label_names": _label_names,
-    "label_values": _label_values,
-    "metadata": _metadata,
-    "exemplars": _exemplars,
-    "extent": _extent,
+    "select": _short(_select),
+    "series": _short(_series),
+    "label_names": _short(_label_names),
+    "label_values": _short(_label_values),
+    "metadata": _short(_metadata),
+    "exemplars": _short(_exemplars),
+    "extent": _short(_extent),
 }
 
 

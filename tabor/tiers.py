@@ -127,6 +127,7 @@ async def _serve_storage_node(
 ) -> None:
     from fastapi import Depends
 
+    from query.pushdown.answering import evaluate
     from storage_node.acquiring import Acquirer
     from storage_node.assigner import Assigner
     from storage_node.auditing import Auditor
@@ -147,7 +148,7 @@ async def _serve_storage_node(
         config.name, str(reached_at), log.partitions, state=assigner.state, replicas=cluster.replicas
     )
     announcer = Announcer(membership, says)
-    reads = NodeReads(config.name, node.store)
+    reads = NodeReads(config.name, node.store, evaluate=evaluate)
     app = build_app(state.readiness, "reads", "peers", "status")
     auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s)
     peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)

@@ -26,6 +26,7 @@ from common.store import (
     TooManySamples,
     TooManySeries,
 )
+from common.wire.evaluation import NotEvaluated
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame, parse_object
 
 VERSION = 1
@@ -37,14 +38,14 @@ MAX_HISTOGRAM_BYTES = 1 << 34
 _CHECKED_AT_ONCE = 1 << 20
 
 
-class _Strings(NamedTuple):
+class Strings(NamedTuple):
     """lengths: uint32 (n,), in bytes. data: uint8, the UTF-8 bytes one after another."""
 
     lengths: NDArray[np.uint32]
     data: NDArray[np.uint8]
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """What the header of an answer announces."""
 
     names: tuple[str, ...]
@@ -65,7 +66,7 @@ def selection_frames(selection: Selection) -> Iterator[bytes]:
     histograms = selection.histograms
     sizes = len(selection.labels), len(selection.timestamps)
     yield _header(strings, selection.labels.names, *sizes, histograms)
-    yield from _label_frames(codes, strings)
+    yield from label_frames(codes, strings)
     yield from column_frames(Kind.COUNTS, np.diff(selection.offsets))
     yield from column_frames(Kind.TIMESTAMPS, selection.timestamps)
     yield from column_frames(Kind.VALUES, selection.values)
@@ -80,14 +81,14 @@ def table_frames(table: LabelTable) -> Iterator[bytes]:
     """Label sets as frames."""
     codes, strings = _compact(table)
     yield _header(strings, table.names, len(table), 0)
-    yield from _label_frames(codes, strings)
+    yield from label_frames(codes, strings)
     yield frame(Kind.END)
 
 
 def text_frames(texts: list[str]) -> Iterator[bytes]:
     """A list of strings as frames."""
     encoded = [text.encode() for text in texts]
-    strings = _Strings(
+    strings = Strings(
         np.array([len(text) for text in encoded], dtype=np.uint32),
         np.frombuffer(b"".join(encoded), dtype=np.uint8),
     )
@@ -111,6 +112,8 @@ def error_content(error: Exception) -> dict[str, Any]:
             return {"type": "too_many_series", "message": str(error), "max_series": error.max_series}
         case NotCaughtUp():
             kind = "not_caught_up"
+        case NotEvaluated():
+            return {"type": "not_evaluated", "reason": error.reason, "message": str(error)}
         case CallerError():
             kind = "caller"
         case RetryableError():
@@ -131,6 +134,8 @@ def error_of(content: dict[str, Any]) -> Exception:
             return TooManySeries(limit if type(limit) is int else 0)
         case "not_caught_up":
             return NotCaughtUp(message)
+        case "not_evaluated":
+            return NotEvaluated(str(content.get("reason")), message)
         case "caller":
             return CallerError(message)
         case _:
@@ -152,14 +157,24 @@ def exemplar_frames(found: list[SeriesExemplars]) -> Iterator[bytes]:
     yield from text_frames([orjson.dumps(row).decode() for row in rows])
 
 
-def _header(
-    strings: _Strings,
+def table_header(table: LabelTable) -> tuple[dict[str, Any], NDArray[np.int32], Strings]:
+    """The content of the header of an answer with a table, and what `label_frames` takes."""
+    codes, strings = _compact(table)
+    return _header_content(strings, table.names, len(table), 0), codes, strings
+
+
+def _header(strings: Strings, *about: Any) -> bytes:
+    return json_frame(Kind.HEADER, _header_content(strings, *about))
+
+
+def _header_content(
+    strings: Strings,
     names: tuple[str, ...],
     n_series: int,
     n_samples: int,
     histograms: EncodedHistograms | None = None,
-) -> bytes:
-    content = {
+) -> dict[str, Any]:
+    return {
         "v": VERSION,
         "names": names,
         "series": n_series,
@@ -169,20 +184,20 @@ def _header(
         "histograms": 0 if histograms is None else len(histograms),
         "histogram_bytes": 0 if histograms is None else len(histograms.data),
     }
-    return json_frame(Kind.HEADER, content)
 
 
-def _string_frames(strings: _Strings) -> Iterator[bytes]:
+def _string_frames(strings: Strings) -> Iterator[bytes]:
     yield from column_frames(Kind.STRING_LENGTHS, strings.lengths)
     yield from column_frames(Kind.STRING_BYTES, strings.data)
 
 
-def _label_frames(codes: NDArray[np.int32], strings: _Strings) -> Iterator[bytes]:
+def label_frames(codes: NDArray[np.int32], strings: Strings) -> Iterator[bytes]:
+    """Label sets as frames, the header left out."""
     yield from _string_frames(strings)
     yield from column_frames(Kind.CODES, codes.reshape(-1))
 
 
-def _compact(table: LabelTable) -> tuple[NDArray[np.int32], _Strings]:
+def _compact(table: LabelTable) -> tuple[NDArray[np.int32], Strings]:
     """Codes that count from 1 the strings in use, and these strings."""
     codes = table.codes
     used: NDArray[np.integer]
@@ -199,15 +214,15 @@ def _compact(table: LabelTable) -> tuple[NDArray[np.int32], _Strings]:
     return compacted, _bytes_of(table.pool, used[used != 0].astype(np.int64))
 
 
-def _bytes_of(pool: StringPool, codes: NDArray[np.int64]) -> _Strings:
+def _bytes_of(pool: StringPool, codes: NDArray[np.int64]) -> Strings:
     if not len(codes):
-        return _Strings(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint8))
+        return Strings(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint8))
     ends, arena = pool.utf8()
     starts = ends[codes - 1]
     lengths = ends[codes] - starts
     before = np.cumsum(lengths) - lengths
     data = arena[np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))]
-    return _Strings(lengths.astype(np.uint32), data)
+    return Strings(lengths.astype(np.uint32), data)
 
 
 # Decoding. Every reader raises WireError for what does not follow the format, and the node's own error.
@@ -215,12 +230,12 @@ def _bytes_of(pool: StringPool, codes: NDArray[np.int64]) -> _Strings:
 
 def read_selection(reader: FrameReader, max_samples: int, max_series: int = ANY_NUMBER) -> Selection:
     """A selection of at most so many samples and series, checked to be one: see `common.store.Selection`."""
-    shape = _shape(_opening(reader))
+    shape = shape_of(opening(reader))
     if shape.n_samples > min(max_samples, MAX_SAMPLES):
         raise WireError(f"the answer has {shape.n_samples} samples, more than were asked for")
     if shape.n_series > max_series:
         raise WireError(f"the answer has {shape.n_series} series, more than were asked for")
-    table = _read_table(reader, shape)
+    table = read_table_of(reader, shape)
     try:
         counts = np.empty(shape.n_series, dtype=np.int64)
         timestamps = np.empty(shape.n_samples, dtype=np.int64)
@@ -242,7 +257,7 @@ def read_selection(reader: FrameReader, max_samples: int, max_series: int = ANY_
     return Selection(table, offsets, timestamps, values, histograms)
 
 
-def _read_histograms(reader: FrameReader, shape: _Shape) -> EncodedHistograms:
+def _read_histograms(reader: FrameReader, shape: Shape) -> EncodedHistograms:
     try:
         positions = np.empty(shape.n_histograms, dtype=np.int64)
         lengths = np.empty(shape.n_histograms, dtype=np.uint32)
@@ -287,24 +302,24 @@ def read_exemplars(reader: FrameReader) -> list[SeriesExemplars]:
 
 def read_table(reader: FrameReader, max_series: int = ANY_NUMBER) -> LabelTable:
     """At most so many label sets."""
-    shape = _shape(_opening(reader))
+    shape = shape_of(opening(reader))
     if shape.n_series > max_series:
         raise WireError(f"the answer has {shape.n_series} series, more than were asked for")
-    table = _read_table(reader, shape)
+    table = read_table_of(reader, shape)
     reader.end()
     return table
 
 
 def read_texts(reader: FrameReader) -> list[str]:
     """A list of strings."""
-    texts = _read_strings(reader, _shape(_opening(reader)))
+    texts = _read_strings(reader, shape_of(opening(reader)))
     reader.end()
     return texts
 
 
 def read_extent(reader: FrameReader) -> Extent:
     """How much a node holds."""
-    content = _opening(reader).get("extent")
+    content = opening(reader).get("extent")
     if not isinstance(content, dict) or not all(type(number) is int for number in content.values()):
         raise WireError("the answer lacks the extent")
     reader.end()
@@ -314,7 +329,8 @@ def read_extent(reader: FrameReader) -> Extent:
         raise WireError("the answer's extent has other fields") from None
 
 
-def _opening(reader: FrameReader) -> dict[str, Any]:
+def opening(reader: FrameReader) -> dict[str, Any]:
+    """The content of the header."""
     kind, payload = reader.next()
     content = parse_object(payload) if kind in (Kind.HEADER, Kind.ERROR) else {}
     if kind is Kind.ERROR:
@@ -324,7 +340,8 @@ def _opening(reader: FrameReader) -> dict[str, Any]:
     return content
 
 
-def _shape(content: dict[str, Any]) -> _Shape:
+def shape_of(content: dict[str, Any]) -> Shape:
+    """What it announces, checked against the limits of the format."""
     names = content.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise WireError("the answer lacks the names of labels")
@@ -336,13 +353,13 @@ def _shape(content: dict[str, Any]) -> _Shape:
     for count, limit in zip(counts, limits, strict=True):
         if type(count) is not int or not 0 <= count <= limit:
             raise WireError("the answer announces impossible sizes")
-    shape = _Shape(tuple(names), *counts)  # type: ignore[arg-type]
+    shape = Shape(tuple(names), *counts)  # type: ignore[arg-type]
     if len(names) * shape.n_series > MAX_CODES or shape.n_histograms > shape.n_samples:
         raise WireError("the answer announces impossible sizes")
     return shape
 
 
-def _read_strings(reader: FrameReader, shape: _Shape) -> list[str]:
+def _read_strings(reader: FrameReader, shape: Shape) -> list[str]:
     try:
         lengths = np.empty(shape.n_strings, dtype=np.uint32)
         data = np.empty(shape.n_string_bytes, dtype=np.uint8)
@@ -364,7 +381,8 @@ def _read_strings(reader: FrameReader, shape: _Shape) -> list[str]:
         raise WireError("a string is not UTF-8") from None
 
 
-def _read_table(reader: FrameReader, shape: _Shape) -> LabelTable:
+def read_table_of(reader: FrameReader, shape: Shape) -> LabelTable:
+    """Label sets, the header read already."""
     pool = StringPool()
     interned = [0, *map(pool.intern, _read_strings(reader, shape))]
     try:

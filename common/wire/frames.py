@@ -55,6 +55,9 @@ class Kind(IntEnum):
     HISTOGRAM_LENGTHS = 11
     HISTOGRAM_BYTES = 12
     PAIRS = 13
+    FLAGS = 14
+    PRESENT = 15
+    CELLS = 16
 
 
 class _ThreadState(threading.local):
@@ -86,13 +89,18 @@ def json_frame(kind: Kind, content: object) -> bytes:
 
 
 def column_frames(kind: Kind, column: NDArray[Any]) -> Iterator[bytes]:
-    """A column as frames. Timestamps go as differences, the first of each frame against 0, modulo 2^64."""
+    """A column as frames. Timestamps go as differences, the first of each frame against 0, modulo 2^64; of CELLS
+    each frame has all first bytes, then all second ones, and so on.
+    """
     items = CHUNK_BYTES // column.itemsize
     for first in range(0, len(column), items):
         part = np.ascontiguousarray(column[first : first + items])
         if kind is Kind.TIMESTAMPS:
             # Equal for regular scrapes, so that next to nothing is left of them.
             part = np.diff(part, prepend=np.int64(0))
+        if kind is Kind.CELLS:
+            # The bytes of equal weight together: signs, exponents and the zeros of round numbers compress.
+            part = np.ascontiguousarray(part.view(np.uint8).reshape(-1, part.itemsize).T)
         yield frame(kind, part.data.cast("B"))
 
 
@@ -145,6 +153,9 @@ class FrameReader:
             into = out[at : at + len(part)]
             if kind is Kind.TIMESTAMPS:
                 np.cumsum(part, out=into)
+            elif kind is Kind.CELLS:
+                planes = np.frombuffer(payload, dtype=np.uint8).reshape(out.itemsize, -1)
+                into.view(np.uint8).reshape(-1, out.itemsize)[:] = planes.T
             else:
                 into[:] = part
             at += len(part)

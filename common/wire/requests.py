@@ -10,11 +10,12 @@ import orjson
 
 from common.errors import CallerError
 from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
+from common.wire.evaluation import Evaluation, evaluation_of
 
 VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "extent")
+_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "extent", "evaluate")
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 
@@ -30,6 +31,7 @@ class ReadRequest:
     matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
     max_samples: of `select`. max_series: of `select` and `series`.
     label: of `label_values`, or the family of `metadata`, '' for all.
+    evaluation: of `evaluate`, which has no matchers and times of its own.
     """
 
     node: str
@@ -42,6 +44,7 @@ class ReadRequest:
     max_samples: int = 0
     max_series: int = ANY_NUMBER
     label: str = ""
+    evaluation: Evaluation | None = None
 
 
 def encode_request(request: ReadRequest) -> bytes:
@@ -50,7 +53,7 @@ def encode_request(request: ReadRequest) -> bytes:
     Raises:
         CallerError: it is larger than MAX_REQUEST_BYTES, or holds text that is not Unicode.
     """
-    content = {
+    content: dict[str, Any] = {
         "v": VERSION,
         "node": request.node,
         "partitions": request.partitions,
@@ -63,12 +66,14 @@ def encode_request(request: ReadRequest) -> bytes:
         "max_series": request.max_series,
         "label": request.label,
     }
+    if request.evaluation is not None:
+        content["evaluation"] = request.evaluation.content()
     try:
         body = orjson.dumps(content)
     except TypeError as error:
         raise CallerError(f"the query cannot be sent to a storage node: {error}") from None
     if len(body) > MAX_REQUEST_BYTES:
-        raise CallerError(f"the query's matchers take more than {MAX_REQUEST_BYTES} bytes")
+        raise CallerError(f"the query takes more than {MAX_REQUEST_BYTES} bytes")
     return body
 
 
@@ -101,6 +106,7 @@ def parse_request(body: bytes) -> ReadRequest:
         max_samples=_integer(content, "max_samples", 0),
         max_series=_integer(content, "max_series", 0),
         label=_text(content, "label"),
+        evaluation=evaluation_of(content.get("evaluation")),
     )
 
 

@@ -6,42 +6,20 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from common.kernels.aggregate import (
-    AVG,
-    BOTTOM,
-    COUNT,
-    FIRST,
-    MAX,
-    MIN,
-    STDVAR,
-    SUM,
-    TOP,
-    fold_groups,
-    group_quantiles,
-    pick_rows,
-)
+from common.kernels.aggregate import BOTTOM, FIRST, TOP, group_quantiles, pick_rows, settle_ties
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
+from query.engine.folding import Folded, finished, fold
 from query.engine.functions.gonumbers import format_g
 from query.engine.gofmt import positional
 from query.engine.histogram_aggregation import IGNORING, fold_histograms, say_ignored
 from query.engine.histogram_aggregation import texts as histogram_texts
-from query.engine.labeling import Rows, drop, empty_table, keep, number, set_label
+from query.engine.labeling import Rows, drop, empty_table, keep, number, order, set_label
 from query.engine.values import Annotations, EvalError, Scalar, String, Value, Vector
 from query.promql.ast import Aggregate
 from query.promql.quoting import quote
 
-_FOLDS = {
-    "sum": SUM,
-    "avg": AVG,
-    "count": COUNT,
-    "group": COUNT,
-    "min": MIN,
-    "max": MAX,
-    "stddev": STDVAR,
-    "stdvar": STDVAR,
-}
 _PICKS = {"topk": TOP, "bottomk": BOTTOM, "limitk": FIRST}
 _LARGEST_INT64 = 9223372036854774784.0
 _SMALLEST_INT64 = -9223372036854775808.0
@@ -80,11 +58,30 @@ def aggregate(
     if node.op == "quantile":
         values, present = _quantile(node, vector, group, len(firsts), numbers, annotations)
     else:
-        values, present = _fold(node.op, vector, group, len(firsts), budget)
+        values, present = finished(fold(node.op, vector, group, len(firsts), budget))
         if index is not None and node.op not in IGNORING:
             fold_histograms(node, vector, index, group, values, present, histograms, annotations)
             vector = everything
     return Vector(labels, values, present, _dropped(vector, group, len(firsts)))
+
+
+def fold_part(
+    node: Aggregate, vector: Vector, histograms: HistogramPool, annotations: Annotations, budget: Budget
+) -> tuple[LabelTable, NDArray[np.bool_], Folded] | None:
+    """Groups that may have more members elsewhere: their labels, whether they lose their names, and their state.
+
+    None if there are histograms among what is to be added up.
+    """
+    if node.op in IGNORING or node.op in ("sum", "avg"):
+        vector, index = histograms.without_histograms(vector)
+        if index is not None and node.op not in IGNORING:
+            return None
+        if index is not None:
+            say_ignored(node, annotations)
+    table = _grouped_labels(node, vector.labels)
+    group, firsts = number(table)
+    dropped = _dropped(vector, group, len(firsts))
+    return table.take(firsts), dropped, fold(node.op, vector, group, len(firsts), budget)
 
 
 def _grouped_labels(node: Aggregate, table: LabelTable) -> LabelTable:
@@ -101,52 +98,13 @@ def _dropped(vector: Vector, group: Rows, n_groups: int) -> NDArray[np.bool_]:
     return out
 
 
-def _fold(
-    op: str, vector: Vector, group: Rows, n_groups: int, budget: Budget
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    fold = _FOLDS[op]
-    n_steps = vector.values.shape[1]
-
-    def state(*used_by: int) -> NDArray[np.float64]:
-        return np.zeros((n_groups if fold in used_by else 0, n_steps))
-
-    total, count = state(SUM, AVG, MIN, MAX, STDVAR), np.zeros((n_groups, n_steps))
-    error, mean = state(SUM, AVG), state(AVG, STDVAR)
-    incremental = np.zeros((n_groups if fold == AVG else 0, n_steps), dtype=np.bool_)
-    for rows in budget.chunks(len(group), n_steps):
-        fold_groups(
-            fold,
-            vector.values[rows],
-            vector.present[rows],
-            group[rows],
-            total,
-            error,
-            mean,
-            count,
-            incremental,
-        )
-    present = count > 0.0
-    with np.errstate(all="ignore"):
-        if op == "sum":
-            total += error
-        elif op == "avg":
-            total = np.where(incremental, mean + error, total / count + error / count)
-        elif op == "count":
-            total = count
-        elif op == "group":
-            total = present.astype(np.float64)
-        elif op in ("stddev", "stdvar"):
-            total /= count
-            if op == "stddev":
-                np.sqrt(total, out=total)
-    return total, present
-
-
-def _members(group: Rows, n_groups: int) -> tuple[Rows, Rows]:
-    """Rows by group, and where each group starts among them."""
+def _members(group: Rows, n_groups: int, ranked: Rows | None = None) -> tuple[Rows, Rows]:
+    """Rows by group, within each ascending or as they are ranked, and where each group starts among them."""
     starts = np.zeros(n_groups + 1, dtype=np.int64)
     np.cumsum(np.bincount(group, minlength=n_groups), out=starts[1:])
-    return np.argsort(group, kind="stable"), starts
+    if ranked is None:
+        return np.argsort(group, kind="stable"), starts
+    return ranked[np.argsort(group[ranked], kind="stable")], starts
 
 
 def _quantile(
@@ -163,8 +121,8 @@ def _quantile(
         annotations.warn(f"quantile value should be between 0 and 1, got {format_g(q)}", node.param.span)
     values = np.zeros((n_groups, vector.values.shape[1]))
     present = np.zeros(values.shape, dtype=np.bool_)
-    order, starts = _members(group, n_groups)
-    group_quantiles(np.ascontiguousarray(quantiles), vector.values, vector.present, order, starts, values, present)
+    rows, starts = _members(group, n_groups)
+    group_quantiles(np.ascontiguousarray(quantiles), vector.values, vector.present, rows, starts, values, present)
     return values, present
 
 
@@ -183,10 +141,17 @@ def _pick(node: Aggregate, vector: Vector, limits: NDArray[np.float64]) -> Vecto
     if limits.max() >= _LARGEST_INT64:
         raise EvalError(f"Scalar value {format_g(float(limits.max()))} overflows int64")
     group, firsts = number(_grouped_labels(node, vector.labels))
-    order, starts = _members(group, len(firsts))
+    # Labels say which rows are first and which of equally good ones stay; where they are stored must not matter.
+    ranked = order(vector.labels) if node.op == "limitk" else None
+    rows, starts = _members(group, len(firsts), ranked)
     present = np.zeros_like(vector.present)
     whole = np.maximum(np.trunc(limits), 0.0).astype(np.int64)
-    pick_rows(_PICKS[node.op], vector.values, vector.present, order, starts, whole, present)
+    tied = np.zeros((len(firsts), present.shape[1]), dtype=np.bool_)
+    tie = np.zeros(tied.shape)
+    pick_rows(_PICKS[node.op], vector.values, vector.present, rows, starts, whole, present, tied, tie)
+    if tied.any():
+        rows, starts = _members(group, len(firsts), order(vector.labels))
+        settle_ties(vector.values, vector.present, rows, starts, tied, tie, present)
     picked = Vector(vector.labels, vector.values, present, vector.drop_name)
     if present.shape[1] == 1 and node.op != "limitk":
         return _ranked(picked, group, descending=node.op == "topk")
@@ -194,8 +159,9 @@ def _pick(node: Aggregate, vector: Vector, limits: NDArray[np.float64]) -> Vecto
 
 
 def _ranked(vector: Vector, group: Rows, *, descending: bool) -> Vector:
-    """At a single step the result is in order within each group, NaN last."""
+    """At a single step the result is in order within each group, NaN last, equal values by labels."""
     rows = np.flatnonzero(vector.present[:, 0])
+    rows = rows[order(vector.labels.take(rows))]
     values = vector.values[rows, 0]
     keys = (-values if descending else values, np.isnan(values), group[rows])
     rows = rows[np.lexsort(keys)]

@@ -6,7 +6,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from common.store import Matcher, Selection, SeriesStore, TooManySamples, TooManySeries
+from common.store import (
+    Matcher,
+    Selection,
+    SeriesStore,
+    TooManySamples,
+    TooManySeries,
+    check_n_samples,
+    check_n_series,
+)
 
 _CELLS_PER_CHUNK = 1 << 25
 
@@ -74,6 +82,13 @@ class Budget:
         self.samples += len(selection.timestamps)
         self.series += len(selection.labels)
         return selection
+
+    def note(self, n_samples: int, n_series: int) -> None:
+        """Others have read for this query. Raises TooManySamples, TooManySeries if it is too much by now."""
+        self.samples += n_samples
+        self.series += n_series
+        check_n_series(self.series, self.max_series)
+        check_n_samples(self.samples, self.max_samples)
 
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""

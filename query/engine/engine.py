@@ -24,6 +24,7 @@ from query.engine.values import Annotations, RangeVector, Scalar, String, Value,
 from query.promql.ast import Expr, MatrixSelector, Paren, StringLiteral, Subquery
 from query.promql.durations import resolve
 from query.promql.parser import parse
+from query.pushdown.asking import About, Pushdown, push_down
 
 __all__ = [
     "Engine",
@@ -40,7 +41,7 @@ __all__ = [
 class EngineConfig:
     """max_samples limits both the samples read and the cells of any one matrix, max_series the series read.
 
-    strict: see `parse`.
+    strict: see `parse`. pushdown: whether a store's nodes evaluate what they can.
     """
 
     lookback_ms: int = 300_000
@@ -49,6 +50,7 @@ class EngineConfig:
     default_subquery_step_ms: int = 60_000
     timeout_s: float = 120.0
     strict: bool = False
+    pushdown: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class WrongRange(CallerError):
 class Engine:
     """Evaluates queries against a store. Any number of threads may use it at once.
 
+    Of a store that is `query.pushdown.asking.Pushdown` the nodes evaluate what they can.
     stopping: set when all queries are to end; each stops at its next portion of work.
     """
 
@@ -94,6 +97,7 @@ class Engine:
         self._store = store
         self._config = config
         self._stopping = stopping
+        self._nodes = store if config.pushdown and isinstance(store, Pushdown) else None
 
     def instant(
         self,
@@ -148,7 +152,10 @@ class Engine:
         *,
         end_ms: int | None = None,
     ) -> QueryResult:
-        """Evaluate a parsed query whose durations are resolved; step_ms 0 makes it an instant query."""
+        """Evaluate a parsed query whose durations are resolved; step_ms 0 makes it an instant query.
+
+        query: the text that `expr` is the tree of; if it is empty, nothing is pushed down.
+        """
         config = self._config
         lookback_ms = lookback_ms or config.lookback_ms
         timeout_s = min(timeout_s or config.timeout_s, config.timeout_s)
@@ -158,6 +165,9 @@ class Engine:
         histograms = HistogramPool()
         about = lookback_ms, config.default_subquery_step_ms
         sources = Sources(self._store, budget, histograms, annotations, *about)
+        if self._nodes is not None and query:
+            asked = About(query, config.strict, *about)
+            sources.use(push_down(self._nodes, expr, frame, asked, budget, annotations))
         sources.plan(expr, frame)
         pool = sources.fetch()
         evaluator = Evaluator(sources, pool, histograms, budget, annotations, *about)
@@ -170,15 +180,18 @@ class Engine:
         return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
 
 
+def parsed(query: str, strict: bool) -> Expr:
+    """The tree of a query. Dashboards ask the same again and again; trees do not change."""
+    return _remembered(query, strict) if len(query) <= _REMEMBERED_LENGTH else parse(query, strict=strict)
+
+
 @lru_cache(maxsize=1024)
-def _parsed(query: str, strict: bool) -> Expr:
-    """Dashboards ask the same again and again; trees do not change."""
+def _remembered(query: str, strict: bool) -> Expr:
     return parse(query, strict=strict)
 
 
 def _parse(query: str, start_ms: int, end_ms: int, step_ms: int, strict: bool) -> Expr:
-    tree = _parsed(query, strict) if len(query) <= _REMEMBERED_LENGTH else parse(query, strict=strict)
-    expr = resolve(tree, start_ms, end_ms, step_ms)
+    expr = resolve(parsed(query, strict), start_ms, end_ms, step_ms)
     if step_ms:
         bare = expr
         while isinstance(bare, Paren):

@@ -12,6 +12,7 @@ from query.engine.aggregation import aggregate
 from query.engine.binary import binary
 from query.engine.budget import Budget
 from query.engine.cells import HistogramPool
+from query.engine.constancy import Constancy
 from query.engine.frame import Frame, milliseconds
 from query.engine.functions import FUNCTIONS, TAKES_HISTOGRAMS, ignored
 from query.engine.histogram_selecting import each_reset_once
@@ -34,24 +35,6 @@ from query.promql.ast import (
     Unary,
     VectorSelector,
 )
-
-_READS_THE_CLOCK = frozenset(
-    (
-        "days_in_month",
-        "day_of_month",
-        "day_of_week",
-        "day_of_year",
-        "hour",
-        "minute",
-        "month",
-        "year",
-        "predict_linear",
-        "time",
-        "timestamp",
-    )
-)
-"""Functions whose result depends on the step even if their arguments do not."""
-
 
 _EXTENDED = {
     "anchored": ("changes", "delta", "increase", "rate", "resets"),
@@ -88,16 +71,19 @@ class Evaluator:
         self._annotations = annotations
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
-        self._constant: dict[int, bool] = {}
+        self._constancy = Constancy()
 
     def evaluate(self, expr: Expr, frame: Frame) -> Value:
         """The value of an expression at the steps of the frame, of which there is at least one."""
         self._budget.check()
-        if len(frame.steps) > 1 and not isinstance(expr, Paren) and self._is_constant(expr):
+        if len(frame.steps) > 1 and not isinstance(expr, Paren) and self._constancy.of(expr):
             return _repeat(self._evaluate(expr, frame.first()), len(frame.steps), self._budget)
         return self._evaluate(expr, frame)
 
     def _evaluate(self, expr: Expr, frame: Frame) -> Value:
+        elsewhere = self._sources.evaluated_elsewhere(expr, frame)
+        if elsewhere is not None:
+            return self._completed(expr, elsewhere, frame)
         match expr:
             case NumberLiteral():
                 return Scalar(np.full(len(frame.steps), expr.value))
@@ -120,30 +106,6 @@ class Evaluator:
                 return self._aggregate(expr, frame)
             case Call():
                 return self._call(expr, frame)
-
-    def _is_constant(self, expr: Expr) -> bool:
-        """Whether the value is the same at every step; constants are evaluated once."""
-        known = self._constant.get(id(expr))
-        if known is None:
-            known = self._constant[id(expr)] = self._compute_constant(expr)
-        return known
-
-    def _compute_constant(self, expr: Expr) -> bool:
-        match expr:
-            case VectorSelector() | Subquery():
-                return expr.at is not None
-            case MatrixSelector():
-                return expr.selector.at is not None
-            case NumberLiteral() | StringLiteral():
-                return True
-            case Paren() | Unary():
-                return self._is_constant(expr.expr)
-            case Binary():
-                return self._is_constant(expr.lhs) and self._is_constant(expr.rhs)
-            case Aggregate():
-                return self._is_constant(expr.expr) and (expr.param is None or self._is_constant(expr.param))
-            case Call():
-                return expr.function not in _READS_THE_CLOCK and all(self._is_constant(arg) for arg in expr.args)
 
     def _subquery(self, expr: Subquery, frame: Frame) -> RangeVector:
         inside = frame.inside(expr, self._subquery_step_ms)
@@ -169,6 +131,14 @@ class Evaluator:
         parameter = None if expr.param is None else self.evaluate(expr.param, frame)
         vector = self.evaluate(expr.expr, frame)
         assert isinstance(vector, Vector)
+        return aggregate(expr, vector, parameter, self._histograms, self._annotations, self._budget)
+
+    def _completed(self, expr: Expr, vector: Vector, frame: Frame) -> Vector:
+        """What storage nodes have made of an expression, which of topk and bottomk are the candidates."""
+        if not isinstance(expr, Aggregate) or expr.op not in ("topk", "bottomk"):
+            return vector
+        assert expr.param is not None
+        parameter = self.evaluate(expr.param, frame)
         return aggregate(expr, vector, parameter, self._histograms, self._annotations, self._budget)
 
     def _call(self, expr: Call, frame: Frame) -> Value:

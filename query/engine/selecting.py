@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,8 @@ from query.promql.ast import (
 )
 
 Matchers = tuple[Matcher, ...]
+Place = tuple[int, int, int, int]
+"""An expression, by its id, and the key of the frame at which it is evaluated."""
 
 
 class Sources:
@@ -60,6 +64,7 @@ class Sources:
         # Selectors below a function of `STATISTICS`, and the selections as these see them.
         self._statistical: set[int] = set()
         self._with_resets: dict[int, Selection] = {}
+        self._elsewhere: dict[Place, Vector] = {}
         self._budget = budget
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
@@ -70,12 +75,20 @@ class Sources:
         self._uses: Counter[tuple[VectorSelector, int, int, int]] = Counter()
         self._vectors: dict[tuple[VectorSelector, int, int, int], Vector] = {}
 
+    def use(self, elsewhere: Mapping[Place, Vector]) -> None:
+        """Vectors that storage nodes have evaluated, by expression and steps; these need no samples here."""
+        self._elsewhere = dict(elsewhere)
+
+    def evaluated_elsewhere(self, expr: Expr, frame: Frame) -> Vector | None:
+        """The vector of such an expression."""
+        return self._elsewhere.get((id(expr), *frame.key())) if self._elsewhere else None
+
     def plan(self, expr: Expr, frame: Frame, *, statistical: bool = False) -> None:
         """Note the time ranges that the selectors of `expr` look at when it is evaluated at these steps.
 
         statistical: whether of histograms only what `STATISTICS` give is asked for.
         """
-        if not len(frame.steps):
+        if not len(frame.steps) or self._is_elsewhere(expr, frame):
             return
         if statistical and isinstance(expr, VectorSelector | MatrixSelector):
             selector = expr if isinstance(expr, VectorSelector) else expr.selector
@@ -107,6 +120,12 @@ class Sources:
             case Paren() | Unary():
                 self.plan(expr.expr, frame, statistical=statistical)
 
+    def _is_elsewhere(self, expr: Expr, frame: Frame) -> bool:
+        if not self._elsewhere:
+            return False
+        # What is the same at all steps is evaluated at the first.
+        return any(self.evaluated_elsewhere(expr, at) is not None for at in (frame, frame.first()))
+
     def _want(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> None:
         self._wanted[selector.matchers].append(self._reach(selector, frame, range_ms))
 
@@ -131,14 +150,14 @@ class Sources:
             for start_ms, end_ms in _union(ranges):
                 selection = self._budget.select(self._store, matchers, start_ms, end_ms)
                 selections.append((matchers, start_ms, end_ms, selection))
-        if not selections:
+        pools = [selection.labels.pool for *_, selection in selections]
+        pools += [vector.labels.pool for vector in self._elsewhere.values()]
+        if not pools:
             return StringPool()
-        base = selections[0][3].labels.pool
+        base = pools[0]
         pool = base.fork()
         for matchers, start_ms, end_ms, selection in selections:
-            table = selection.labels
-            # The codes of the pool that was forked are valid in the fork.
-            own = LabelTable(pool, table.names, table.codes) if table.pool is base else adopt(table, pool)
+            own = _in_fork(selection.labels, base, pool)
             values = selection.values
             if selection.histograms is not None:
                 values = self._histograms.decoded(values, selection.histograms)
@@ -150,6 +169,8 @@ class Sources:
                 np.require(values, requirements=("C", "W")),
             )
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
+        for place, vector in self._elsewhere.items():
+            self._elsewhere[place] = replace(vector, labels=_in_fork(vector.labels, base, pool))
         return pool
 
     def _find(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> Selection:
@@ -234,6 +255,11 @@ def _without(selection: Selection, places: NDArray[np.int64]) -> Selection:
         np.delete(selection.timestamps, places),
         np.delete(selection.values, places),
     )
+
+
+def _in_fork(table: LabelTable, base: StringPool, fork: StringPool) -> LabelTable:
+    # The codes of the pool that was forked are valid in the fork.
+    return LabelTable(fork, table.names, table.codes) if table.pool is base else adopt(table, fork)
 
 
 def _union(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

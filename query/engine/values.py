@@ -116,6 +116,11 @@ class Annotations:
     def info(self, message: str, span: Span) -> None:
         self._infos[f"PromQL info: {message} ({self._position(span)})"] = None
 
+    def extend(self, warnings: Sequence[str], infos: Sequence[str]) -> None:
+        """Those of a part of the same query that was evaluated elsewhere."""
+        self._warnings.update(dict.fromkeys(warnings))
+        self._infos.update(dict.fromkeys(infos))
+
     def _position(self, span: Span) -> str:
         """Line and column, both from 1, as Prometheus prints them."""
         before = self.query[: span.start]

@@ -185,3 +185,19 @@ Expr: TypeAlias = (
     "NumberLiteral | StringLiteral | VectorSelector | MatrixSelector | Subquery | Call | Aggregate | Binary"
     " | Unary | Paren"
 )
+
+
+def children(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions that a node is made of."""
+    match expr:
+        case Subquery() | Paren() | Unary():
+            return (expr.expr,)
+        case MatrixSelector():
+            return (expr.selector,)
+        case Call():
+            return expr.args
+        case Aggregate():
+            return (expr.expr,) if expr.param is None else (expr.expr, expr.param)
+        case Binary():
+            return expr.lhs, expr.rhs
+    return ()

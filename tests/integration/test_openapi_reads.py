@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.checks import content_type_conformance, not_a_server_error, status_code_conformance
 
+from query.pushdown.answering import evaluate
 from storage_node.reads_http import NodeReads
 from tabor.openapi import document
 from tests.integration.test_remote_store import Node
@@ -22,7 +23,7 @@ CHECKED = [not_a_server_error, status_code_conformance, content_type_conformance
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     node = Node("one")
-    reads = NodeReads(node.name, node)
+    reads = NodeReads(node.name, node, evaluate=evaluate)
     app = FastAPI()
     app.include_router(reads.router())
     with served(app) as where:

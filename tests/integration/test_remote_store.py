@@ -68,6 +68,7 @@ class Node:
 
     def wait_applied(self, wanted: Mapping[int, int], timeout_s: float) -> None:
         self.asked += 1
+        self.over(list(wanted))
         with self.changed:
             if not self.changed.wait_for(
                 lambda: all(self.applied[partition] >= offset for partition, offset in wanted.items()), timeout_s

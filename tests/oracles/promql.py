@@ -261,6 +261,7 @@ def quantile(q: float, values: list[float]) -> float:
 
 
 def _pick(op: str, members: list[Element], k: int) -> list[Element]:
+    members = sorted(members, key=lambda e: sorted(e.labels.items()))
     if op != "limitk":
         sign = -1 if op == "topk" else 1
         members = sorted(members, key=lambda e: (math.isnan(e.value), sign * e.value))

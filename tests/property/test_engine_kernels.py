@@ -19,12 +19,14 @@ from common.kernels.aggregate import (
     FIRST,
     MAX,
     MIN,
-    STDVAR,
+    SCALE,
     SUM,
     TOP,
     fold_groups,
     group_quantiles,
     pick_rows,
+    settle_ties,
+    spread_groups,
 )
 from common.kernels.match import (
     ADD,
@@ -79,15 +81,15 @@ def test_equal_columns_get_equal_numbers_in_order_of_appearance(columns: list[tu
 
 
 @MANY
-@given(grids(), st.sampled_from([SUM, AVG, COUNT, MIN, MAX, STDVAR]))
+@given(grids(), st.sampled_from([SUM, AVG, COUNT, MIN, MAX]))
 def test_groups_are_folded_row_by_row(grid: tuple, op: int) -> None:
     values, present, group, n_groups = grid
     shape = (n_groups, values.shape[1])
-    total, error, mean, count = (np.zeros(shape) for _ in range(4))
-    incremental = np.zeros(shape, dtype=np.bool_)
+    total, error, count = (np.zeros(shape) for _ in range(3))
+    scaled = np.zeros(shape, dtype=np.bool_)
     half = len(group) // 2
     for rows in (slice(0, half), slice(half, None)):
-        fold_groups(op, values[rows], present[rows], group[rows], total, error, mean, count, incremental)
+        fold_groups(op, values[rows], present[rows], group[rows], total, error, count, scaled)
     for g in range(n_groups):
         for k in range(shape[1]):
             cells = values[(group == g) & present[:, k], k].tolist()
@@ -95,16 +97,46 @@ def test_groups_are_folded_row_by_row(grid: tuple, op: int) -> None:
             if not cells or op == COUNT:
                 continue
             real = [v for v in cells if not math.isnan(v)]
-            plain = sum(cells)
-            if op == AVG and incremental[g, k]:
-                assert same(mean[g, k] + error[g, k], plain / len(cells))
-            elif op in (SUM, AVG):
-                assert same(total[g, k] + error[g, k], plain)
-            elif op == STDVAR:
-                middle = plain / len(cells)
-                assert same(total[g, k], sum((v - middle) ** 2 for v in cells))
+            if op in (SUM, AVG):
+                assert same(total[g, k] + error[g, k], sum(cells))
+                assert not scaled[g, k]
             else:
-                assert same(total[g, k], (min if op == MIN else max)(real) if real else math.nan)
+                first = min if op == MIN else max
+                best = first(real, key=lambda v: (v, math.copysign(1.0, v)), default=math.nan)
+                assert same(total[g, k], best)
+                assert math.isnan(best) or math.copysign(1.0, total[g, k]) == math.copysign(1.0, best)
+
+
+@MANY
+@given(st.lists(st.sampled_from([1.7e308, -1.7e308, 1e300, 3.0, -1e308]), min_size=1, max_size=9))
+def test_a_sum_that_overflows_on_its_way_is_none_the_worse(cells: list[float]) -> None:
+    total, error, count = (np.zeros((1, 1)) for _ in range(3))
+    scaled = np.zeros((1, 1), dtype=np.bool_)
+    column = np.array(cells).reshape(-1, 1)
+    present, group = np.ones(column.shape, dtype=np.bool_), np.zeros(len(cells), dtype=np.int64)
+    fold_groups(SUM, column, present, group, total, error, count, scaled)
+    exact = math.fsum(cell * SCALE for cell in cells)
+    assert same((total[0, 0] + error[0, 0]) * (1.0 if scaled[0, 0] else SCALE), exact)
+
+
+@MANY
+@given(grids())
+def test_variances_are_made_of_two_sums(grid: tuple) -> None:
+    values, present, group, n_groups = grid
+    count, pivot, total, error, squares, squares_error = (np.zeros((n_groups, values.shape[1])) for _ in range(6))
+    half = len(group) // 2
+    for rows in (slice(0, half), slice(half, None)):
+        sums = (total, error, squares, squares_error)
+        spread_groups(values[rows], present[rows], group[rows], count, pivot, *sums)
+    for g in range(n_groups):
+        for k in range(values.shape[1]):
+            cells = values[(group == g) & present[:, k], k].tolist()
+            assert count[g, k] == len(cells)
+            if not all(map(math.isfinite, cells)):
+                assert math.isnan(squares[g, k])
+            elif cells:
+                assert total[g, k] + error[g, k] == sum(cell - cells[0] for cell in cells)
+                assert squares[g, k] + squares_error[g, k] == sum((cell - cells[0]) ** 2 for cell in cells)
 
 
 @MANY
@@ -113,7 +145,10 @@ def test_the_rows_picked_are_no_worse_than_the_others(grid: tuple, which: int, l
     values, present, group, n_groups = grid
     out = np.zeros_like(present)
     k_of_step = np.array(limits[: values.shape[1]], dtype=np.int64)
-    pick_rows(which, values, present, *members(group, n_groups), k_of_step, out)
+    tied, tie = np.zeros((n_groups, values.shape[1]), dtype=np.bool_), np.zeros((n_groups, values.shape[1]))
+    by_group = members(group, n_groups)
+    pick_rows(which, values, present, *by_group, k_of_step, out, tied, tie)
+    settle_ties(values, present, *by_group, tied, tie, out)
     assert not (out & ~present).any()
     worst_first = {TOP: lambda v: v, BOTTOM: lambda v: -v}
     for g in range(n_groups):
@@ -129,6 +164,11 @@ def test_the_rows_picked_are_no_worse_than_the_others(grid: tuple, which: int, l
                 mine = [values[row, k] for row in picked]
                 worst = min((not math.isnan(v), 0.0 if math.isnan(v) else worst_first[which](v)) for v in mine)
                 assert worst >= max(keys)
+                assert tied[g, k] == (worst == max(keys))
+                if tied[g, k]:
+                    alike = [row for row in there if same(values[row, k], tie[g, k])]
+                    stay = [out[row, k] for row in alike]
+                    assert stay == sorted(stay, reverse=True), "the first of them stay"
 
 
 def test_many_rows_are_picked_in_several_passes() -> None:
@@ -136,7 +176,9 @@ def test_many_rows_are_picked_in_several_passes() -> None:
     out = np.zeros(values.shape, dtype=np.bool_)
     limits = np.full(400, 2000, dtype=np.int64)
     order, starts = np.arange(3000), np.array([0, 3000])
-    pick_rows(TOP, values, np.ones_like(out), order, starts, limits, out)
+    tied, tie = np.zeros((1, 400), dtype=np.bool_), np.zeros((1, 400))
+    pick_rows(TOP, values, np.ones_like(out), order, starts, limits, out, tied, tie)
+    assert not tied.any()
     assert (out == (values >= np.sort(values, axis=0)[1000])).all()
 
 

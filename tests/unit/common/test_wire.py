@@ -255,13 +255,13 @@ def test_a_request_survives_the_wire() -> None:
     matchers = (Matcher(MatchOp.EQUAL, "ü", "☃"), Matcher(MatchOp.NOT_REGEX, "b", "x.*"))
     for request in (
         ReadRequest("one", ()),
-        ReadRequest("one", (3, 7), (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, 7, "job"),
+        ReadRequest("one", (0, 3), (1, 2), 1.5, (matchers, ()), MIN_TIME_MS, MAX_TIME_MS, 1 << 62, 7, "job"),
     ):
         assert parse_request(encode_request(request)) == request
 
 
 def test_a_request_with_changed_bytes_is_refused_or_read_never_worse() -> None:
-    good = encode_request(ReadRequest("one", (0, 1), (1, 2), 1.5, ((Matcher(MatchOp.EQUAL, "a", "b"),),)))
+    good = encode_request(ReadRequest("one", (0, 3), (1, 2), 1.5, ((Matcher(MatchOp.EQUAL, "a", "b"),),)))
     generator = random.Random(1)
     for _ in range(2000):
         data = bytearray(good)

@@ -24,7 +24,7 @@ NOTHING: Any = SimpleNamespace()
 
 
 def reads() -> NodeReads:
-    return NodeReads("node", NOTHING)
+    return NodeReads("node", NOTHING, evaluate=NOTHING)
 
 
 def peer_routes() -> APIRouter:
