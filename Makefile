@@ -17,7 +17,7 @@ run: $(VENV)/run.stamp ## Run Tabor on this machine: data in ./data, http://127.
 	@exec $(BIN)/tabor run $(ARGS)
 
 test: $(VENV)/dev.stamp ## Run all tests (ARGS="tests/unit -k chunk" for some); needs Java 17, prometheus, node exporter
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses 2 --dist loadfile)
 
 fuzz: $(VENV)/dev.stamp ## Fuzz the decoders of bytes from outside (ARGS="--target remote_write --seconds 600")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
