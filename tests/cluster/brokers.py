@@ -9,9 +9,14 @@ import signal
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from tests.cluster.hosts import Host, Network
-from tests.kafka_broker import fetch_jars
+from tests.kafka_broker import START_TIMEOUT_S, fetch_jars
+from tests.processes import wait_for
 
 
 class Brokers:
@@ -29,7 +34,7 @@ class Brokers:
         )
 
     def start(self) -> None:
-        """Format all and start them; they answer when the cluster's first client does."""
+        """Format all, start them, and return when all of them belong to the cluster."""
         directories = [_uuid() for _ in self.hosts]
         controllers = ",".join(
             f"{i + 1}@{host.address}:{port}:{directory}"
@@ -53,6 +58,8 @@ class Brokers:
             assert process.returncode == 0, output.decode()
         for i in range(len(self.hosts)):
             self.start_one(i)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        wait_for(lambda: len(_registered(admin)) == len(self.hosts), "all brokers are registered", START_TIMEOUT_S)
 
     def start_one(self, i: int) -> None:
         with (self._folder / f"broker-{i + 1}.log").open("ab") as output:
@@ -110,6 +117,14 @@ class Brokers:
             "broker.heartbeat.interval.ms": 500,
         }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _registered(admin: Any) -> Any:
+    """The brokers that the cluster knows; none while it does not answer."""
+    try:
+        return admin.list_topics(timeout=2.0).brokers
+    except KafkaException:
+        return {}
 
 
 def _uuid() -> str:

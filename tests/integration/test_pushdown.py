@@ -85,7 +85,7 @@ class Cluster:
             broker.clock_ms = lambda: time.time_ns() // 1_000_000
             offset = broker.append(key_of(event), encode_record(event))
         assert membership.wait_position(offset + 1, 10)
-        self.store = RemoteStore(membership, N_PARTITIONS, lambda: [10] * N_PARTITIONS)
+        self.store = RemoteStore(membership, N_PARTITIONS, lambda _: [10] * N_PARTITIONS)
         stack.callback(self.store.close)
         self.engine = Engine(self.store, EngineConfig())
 
