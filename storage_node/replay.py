@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import SegmentGone
 from storage_node.merging import merge, merge_attached, plan_merge
-from storage_node.views import FolderLock, Views, exchange, kept_retention_ms, views_folder
+from storage_node.views import FolderLock, Views, exchange, kept, views_folder
 
 POLL_S = 0.5
 Progress = Callable[[int, int, int], None]
@@ -34,6 +34,7 @@ def replay(
 ) -> list[Replayed]:
     """Build the views anew from the log, up to its end at the time of the call, then put them in place.
 
+    Of a node that shares the log with others the partitions that it has are rebuilt, else all of the log.
     The old views are first brought to the same offsets, so that equal digests mean equal contents. The new ones
     are built in a folder beside and exchanged at the end: a kill at any moment leaves the old ones or the new.
     A retention that the config does not give is the one that the old views were kept with.
@@ -43,26 +44,30 @@ def replay(
             samples would be lost, and `force` is not set.
         LogUnavailable: the log cannot be read.
     """
-    cut = [p for p in range(log.partitions) if log.bounds(p).start > 0]
-    if cut and not force:
-        raise StartupError(
-            f"the log of partition {cut[0]} begins at offset {log.bounds(cut[0]).start}, so that a replay would "
-            "lose what was there before; use --force to do it all the same"
-        )
-    ends = {partition: log.bounds(partition).high_watermark for partition in range(log.partitions)}
     with FolderLock(config.data_dir):
-        return _replay(log, ends, config, progress)
+        folder = views_folder(config.data_dir)
+        before = kept(folder)
+        partitions = range(log.partitions) if before.partitions is None else before.partitions
+        bounds = {partition: log.bounds(partition) for partition in partitions}
+        cut = [partition for partition, (start, _) in bounds.items() if start > 0]
+        if cut and not force:
+            raise StartupError(
+                f"the log of partition {cut[0]} begins at offset {bounds[cut[0]].start}, so that a replay would "
+                "lose what was there before; use --force to do it all the same"
+            )
+        if config.retention_ms is None:
+            config = replace(config, retention_ms=before.retention_ms)
+        ends = {partition: high_watermark for partition, (_, high_watermark) in bounds.items()}
+        return _replay(log, ends, folder, config, progress, shared=before.partitions is not None)
 
 
-def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progress) -> list[Replayed]:
-    folder = views_folder(config.data_dir)
-    if config.retention_ms is None:
-        config = replace(config, retention_ms=kept_retention_ms(folder))
-    before: list[str | None] = [None] * log.partitions
-    if folder.exists():
-        before = _digests_at(log, ends, folder, config)
+def _replay(
+    log: Log, ends: dict[int, int], folder: Path, config: NodeConfig, progress: Progress, *, shared: bool
+) -> list[Replayed]:
+    held = ends.keys() if shared else None
+    before = _digests_at(log, ends, folder, config, held) if folder.exists() else {}
     rebuild = config.data_dir / "views.rebuild"
-    views = Views(rebuild, log.partitions, config)
+    views = Views(rebuild, log.partitions, config, held=held)
     try:
         _apply(log, ends, views, progress, write=True)
         for shard in views.shards.values():
@@ -75,26 +80,28 @@ def _replay(log: Log, ends: dict[int, int], config: NodeConfig, progress: Progre
             while merge_attached(shard.state, shard.lock):
                 pass
         views.save(time.monotonic())
-        after = [shard.state.digest() for shard in views.shards.values()]
+        after = {partition: shard.state.digest() for partition, shard in views.shards.items()}
     finally:
         views.close()
     rebuild.rename(config.data_dir / "views.ready")
     exchange(config.data_dir)
-    return [Replayed(p, *digests) for p, digests in enumerate(zip(before, after, strict=True))]
+    return [Replayed(partition, before.get(partition), digest) for partition, digest in after.items()]
 
 
-def _digests_at(log: Log, ends: dict[int, int], folder: Path, config: NodeConfig) -> list[str | None]:
+def _digests_at(
+    log: Log, ends: dict[int, int], folder: Path, config: NodeConfig, held: Collection[int] | None
+) -> dict[int, str | None]:
     try:
-        views = Views(folder, log.partitions, config)
+        views = Views(folder, log.partitions, config, held=held)
     except StartupError:
         # Views that cannot be read have no digest; they stay until the new ones take their place.
-        return [None] * log.partitions
+        return {}
     try:
         _apply(log, ends, views, lambda done, total, samples: None, write=False)
-        return [
-            shard.state.digest() if shard.state.next_offset <= ends[partition] else None
+        return {
+            partition: shard.state.digest() if shard.state.next_offset <= ends[partition] else None
             for partition, shard in views.shards.items()
-        ]
+        }
     finally:
         views.close()
 

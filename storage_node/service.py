@@ -82,6 +82,7 @@ class StorageNode:
         self._targets: dict[int, int] = {}
         self._ready_partitions: frozenset[int] = frozenset()
         self._ready = False
+        self._shares_log = False
         self._assigned: frozenset[int] | None = None
         self._assigned_changed = threading.Event()
         self._merge_lock = threading.Lock()
@@ -110,8 +111,9 @@ class StorageNode:
         """
         self._folder_lock = FolderLock(self._config.data_dir)
         try:
+            self._shares_log = partitions is not None
             if partitions is None:
-                partitions = self._assigned = frozenset(range(self._log.partitions))
+                self._assigned = frozenset(range(self._log.partitions))
             self._views = self._open(partitions)
             self._note_ready(self._views)
         except BaseException:
@@ -124,7 +126,7 @@ class StorageNode:
         for thread in self._threads:
             thread.start()
 
-    def _open(self, partitions: Collection[int]) -> Views:
+    def _open(self, partitions: Collection[int] | None) -> Views:
         config = self._config
         views = Views(views_folder(config.data_dir), self._log.partitions, config, held=partitions)
         try:
@@ -375,7 +377,7 @@ class StorageNode:
         with self._merge_lock:
             self.views.close()
             try:
-                self._views = self._open(self.views.shards.keys())
+                self._views = self._open(self.views.shards.keys() if self._shares_log else None)
                 _log.info("views_reopened")
             except (StartupError, LogUnavailable) as error:
                 self._disk_error = str(error)

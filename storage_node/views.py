@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from common.errors import CorruptError, StartupError
 from common.events import EventLog
@@ -120,10 +121,12 @@ class Views:
         self.pool = StringPool()
         self.disk: Disk = RocksDisk(folder) if disk is None else disk
         try:
-            self._check_meta(folder, n_partitions)
+            self._check_meta(folder, n_partitions, shared=held is not None)
             self.segments = Segments(self.disk)
             self.shards: dict[int, Shard] = {}
-            for partition in sorted({*self._stored(), *(range(n_partitions) if held is None else held)}):
+            for partition in sorted(
+                {*stored_partitions(self.disk), *(range(n_partitions) if held is None else held)}
+            ):
                 self.shards[partition] = self._load(partition)
                 on_loaded(partition)
         except (CorruptError, DiskError, ViewsDamaged) as error:
@@ -135,11 +138,6 @@ class Views:
             raise
         self.durable_offsets = self.saved_offsets()
         self.unflushed_since_s: float | None = None
-
-    def _stored(self) -> list[int]:
-        """Partitions of which the folder has a checkpoint."""
-        found = self.disk.scan(keys.PARTITION_META, end_of(keys.PARTITION_META))
-        return [keys.parse_partition_meta(key) for key, _ in found]
 
     def _load(self, partition: int) -> Shard:
         state = PartitionState(
@@ -181,13 +179,15 @@ class Views:
         self.disk.write(batch)
         self.disk.flush()
 
-    def _check_meta(self, folder: Path, n_partitions: int) -> None:
+    def _check_meta(self, folder: Path, n_partitions: int, *, shared: bool) -> None:
         stored = self.disk.get(keys.NODE_META)
         wanted = {
             "format": FORMAT_VERSION,
             "partitions": n_partitions,
             "log": self.config.log_identity,
             "retention_ms": self.config.retention_ms,
+            # Whether the log's partitions are shared among nodes, so that those that are not here are elsewhere.
+            "shared": shared,
         }
         found = wanted if stored is None else json.loads(stored)
         for what in ("format", "partitions", "log"):
@@ -196,7 +196,7 @@ class Views:
                     f"the views in {folder} are of {what} {found.get(what)!r}, not {wanted[what]!r}; "
                     "choose another --data-dir, or rebuild them with `tabor replay`"
                 )
-        if stored is None or found.get("retention_ms") != wanted["retention_ms"]:
+        if stored is None or any(found.get(what) != wanted[what] for what in ("retention_ms", "shared")):
             batch = Batch()
             batch.put(keys.NODE_META, json.dumps(wanted).encode())
             self.disk.write(batch)
@@ -316,20 +316,35 @@ def views_folder(data_dir: Path) -> Path:
     return folder
 
 
-def kept_retention_ms(folder: Path) -> int | None:
-    """The retention that the views in a folder were last opened with; None if there is none, or no views."""
+class Kept(NamedTuple):
+    """How the views in a folder were last opened.
+
+    retention_ms: None if there is none. partitions: those of a node that shares the log with others; None: all.
+    """
+
+    retention_ms: int | None = None
+    partitions: list[int] | None = None
+
+
+def kept(folder: Path) -> Kept:
+    """How the views in a folder were last opened; if there are none that can be read, as if all were kept."""
     if not folder.exists():
-        return None
+        return Kept()
     try:
         disk = RocksDisk(folder)
     except (DiskError, StartupError):
-        return None
+        return Kept()
     try:
-        stored = disk.get(keys.NODE_META)
+        meta = json.loads(disk.get(keys.NODE_META) or b"{}")
+        return Kept(meta.get("retention_ms"), stored_partitions(disk) if meta.get("shared") else None)
     finally:
         disk.close()
-    retention_ms = None if stored is None else json.loads(stored).get("retention_ms")
-    return None if retention_ms is None else int(retention_ms)
+
+
+def stored_partitions(disk: Disk) -> list[int]:
+    """Partitions of which there is a checkpoint, ascending."""
+    found = disk.scan(keys.PARTITION_META, end_of(keys.PARTITION_META))
+    return [keys.parse_partition_meta(key) for key, _ in found]
 
 
 def exchange(data_dir: Path) -> None:

@@ -391,6 +391,24 @@ def test_a_node_that_is_killed_with_sigkill_loses_nothing(nodes: Nodes) -> None:
     assert [row.digest_before for row in _replayed(nodes, node, log)] == digests(nodes.start(log))
 
 
+def test_a_replay_of_a_node_that_shares_the_log_rebuilds_what_it_holds(nodes: Nodes) -> None:
+    log = MemoryLog(3)
+    fill(log)
+    node = StorageNode(log, nodes.config())
+    node.start(())
+    node.assign([2])
+    wait_for(lambda: node.ready_partitions() == {2})
+    before = digests(node)
+    node.close()
+    rows = replay(log, nodes.config())
+    assert [(row.partition, row.digest_before) for row in rows] == [(2, before[0])]
+    assert [row.digest_after for row in rows] == before
+    again = StorageNode(log, nodes.config())
+    again.start(())
+    assert list(again.views.shards) == [2]
+    again.close()
+
+
 def _replayed(nodes: Nodes, node: StorageNode, log: MemoryLog) -> list[Replayed]:
     node.close()
     return replay(log, nodes.config())
