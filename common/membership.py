@@ -62,17 +62,20 @@ class Cluster:
 class Membership:
     """Follows the control topic in a thread of its own. Start it, ask it from any thread, close it.
 
-    The topic stays the caller's to close. clock: monotonic seconds; wall_ms: Unix ms.
+    The topic stays the caller's to close. live_s: after so long a silence a node is taken to be down.
+    clock: monotonic seconds; wall_ms: Unix ms.
     """
 
     def __init__(
         self,
         topic: ControlTopic,
         *,
+        live_s: float = LIVE_S,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.topic = topic
+        self.live_s = live_s
         self._clock = clock
         self._wall_ms = wall_ms
         self._members = Members()
@@ -130,8 +133,8 @@ class Membership:
         return max(0.0, self._clock() - member.heard_s)
 
     def is_live(self, member: Member) -> bool:
-        """Whether a node has not stopped and was heard of in the last LIVE_S seconds."""
-        return not member.stopped and self.age_s(member) < LIVE_S
+        """Whether a node has not stopped and was heard of lately."""
+        return not member.stopped and self.age_s(member) < self.live_s
 
     def uncovered(self, n_partitions: int) -> list[int]:
         """Partitions that no live node has whole."""

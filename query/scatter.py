@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
-from common.control.members import LIVE_S, Member
+from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.membership import Membership
 from common.store import NotCaughtUp
@@ -140,7 +140,7 @@ class Scatter:
         now_s = time.monotonic()
         live = []
         for member in nodes.values():
-            if member.heard_s < newest_s - LIVE_S:
+            if member.heard_s < newest_s - self._membership.live_s:
                 age_s = self._membership.age_s(member)
                 reasons[member.name] = f"{member.name} at {member.address} was last heard {age_s:.0f} s ago"
             elif not member.ready:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 from common.control.events import encode_record, key_of
-from common.control.members import LIVE_S
 from common.errors import LogUnavailable
 from common.events import EventLog
 from common.membership import Cluster, Membership, NodeState
@@ -113,7 +112,7 @@ class Assigner:
             return
         if self._live_since_s is None:
             self._live_since_s = now_s
-        if now_s - self._live_since_s < LIVE_S:
+        if now_s - self._live_since_s < self._membership.live_s:
             return
         live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
         silent_s = {name: self._membership.age_s(one) for name, one in cluster.members.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.control.members import LIVE_S
+
 HEAD_SAMPLES = 3_000_000
 """Samples that a node keeps in RAM before it writes segments; 24 B each."""
 
@@ -23,6 +25,7 @@ class ClusterConfig:
     use_peers: whether partitions come as copies from other nodes; else from the log.
     copy_rate_bytes_per_s: at which this node gives copies to others.
     audit_every_s: how often replicas are compared.
+    node_timeout_s: after so long a silence another node is taken to be down.
     """
 
     replicas: int | None = None
@@ -30,6 +33,7 @@ class ClusterConfig:
     use_peers: bool = True
     copy_rate_bytes_per_s: int = COPY_RATE
     audit_every_s: float = AUDIT_EVERY_S
+    node_timeout_s: float = LIVE_S
 
 
 @dataclass(frozen=True, slots=True)

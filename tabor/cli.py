@@ -101,6 +101,12 @@ kept_retention = option(
     show_default="as the views were kept so far",
     help="How long samples are kept.",
 )
+node_timeout = option(
+    "--node-timeout",
+    type=DURATION_MS,
+    default="10s",
+    help="After so long a silence a storage node is taken to be down.",
+)
 log_retention = _options(
     option(
         "--log-retention",
@@ -244,6 +250,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
         default="peers",
         help="Where partitions that this node lacks come from; from peers means as copies, and then from the log.",
     ),
+    node_timeout,
     option("--copy-rate", type=SIZE_BYTES, default="100MiB", help="Bytes a second that other nodes may copy."),
     option("--audit-every", type=DURATION_MS, default="5m", help="How often replicas are compared."),
 )
@@ -266,7 +273,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 
 
 @cli.command()
-@_options(config_option, listen, kafka_url, query_limits)
+@_options(config_option, listen, kafka_url, node_timeout, query_limits)
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
@@ -275,7 +282,8 @@ def query(ctx: click.Context, /, **options: Any) -> None:
     from tabor import configs
     from tabor.tiers import run_query
 
-    run_query(options["listen"], configs.log(options), configs.query(options))
+    node_timeout_s = options["node_timeout"] / 1000
+    run_query(options["listen"], configs.log(options), configs.query(options), node_timeout_s=node_timeout_s)
 
 
 @cli.command()

@@ -37,6 +37,7 @@ def cluster(options: Mapping[str, Any]) -> ClusterConfig:
         use_peers=options["from"] == "peers",
         copy_rate_bytes_per_s=options["copy_rate"],
         audit_every_s=options["audit_every"] / 1000,
+        node_timeout_s=options["node_timeout"] / 1000,
     )
 
 

@@ -22,6 +22,7 @@ import prometheus_client
 
 from common.control.events import MAX_NAME_BYTES
 from common.control.kafka import KafkaControlTopic
+from common.control.members import LIVE_S
 from common.errors import LogUnavailable, StartupError
 from common.log.base import Log
 from common.log.kafka import KafkaLog
@@ -73,17 +74,19 @@ def run_storage_node(
         bound = bound_to(address, sock)
         reached_at = _reached_at(bound, advertise)
         log = _open_log(log_options, stack)
-        membership = _follow(log_options, stack)
+        membership = _follow(log_options, cluster.node_timeout_s, stack)
         serve(lambda: _serve_storage_node(bound, reached_at, sock, folder.path, log, membership, config, cluster))
     say("stopped; the views are on disk")
 
 
-def run_query(address: Address, log_options: LogOptions, config: QueryConfig) -> None:
+def run_query(
+    address: Address, log_options: LogOptions, config: QueryConfig, *, node_timeout_s: float = LIVE_S
+) -> None:
     """Serve queries over the storage nodes until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
         sock = stack.enter_context(listen(address))
         log = _open_log(log_options, stack)
-        membership = _follow(log_options, stack)
+        membership = _follow(log_options, node_timeout_s, stack)
         serve(lambda: _serve_query(bound_to(address, sock), sock, log, membership, config))
     say("stopped")
 
@@ -280,11 +283,11 @@ def _open_log(options: LogOptions, stack: ExitStack) -> KafkaLog:
     return log
 
 
-def _follow(options: LogOptions, stack: ExitStack) -> Membership:
+def _follow(options: LogOptions, live_s: float, stack: ExitStack) -> Membership:
     where = parse_kafka_url(options.url)
     topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options)
     stack.callback(topic.close)
-    membership = Membership(topic)
+    membership = Membership(topic, live_s=live_s)
     membership.start()
     stack.callback(membership.close)
     return membership
