@@ -350,5 +350,7 @@ class Announcer:
             if claim is not None and not taken:
                 _log.warning("seat_claimed_again", node=self._says.node, ordinal=claim.ordinal)
                 self._send(claim)
+            for seat in self._membership.read(lambda members: members.spare_seats(self._says.node)):
+                self._topic.send(key_of(seat), None)
             said = news
             sent, sent_at_s = self._send(self._event(EventKind.HEARTBEAT)), self._clock()

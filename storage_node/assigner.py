@@ -96,7 +96,10 @@ class Assigner:
         held = self._node.views.shards.keys()
         decision = decide(self._name, Targets(cluster.layout, cluster.seats), live, held)
         self._spare_since_s = {p: self._spare_since_s.get(p, now_s) for p in decision.spare}
-        kept = {p for p, since_s in self._spare_since_s.items() if now_s - since_s < self._grace_s}
+        # Of two nodes that would each leave a partition to the other, the one whose heartbeat ceases to offer it
+        # later has the other's before its own; so nobody drops before he has read his own.
+        offered = cluster.members[self._name].applied if self._name in cluster.members else {}
+        kept = {p for p, since_s in self._spare_since_s.items() if now_s - since_s < self._grace_s or p in offered}
         lacking = {p: sources_of(p, self._name, live) for p in decision.hold - held}
         with self._lock:
             self._in_repair &= held

@@ -104,6 +104,11 @@ class Members:
         mine = [seat for seat in self.seats.values() if seat.node == name]
         return min(mine, key=lambda seat: seat.ordinal, default=None)
 
+    def spare_seats(self, name: str) -> list[Seat]:
+        """Seats of a node besides that of `seat_of`: it claimed again before it had read its first claim."""
+        mine = sorted((seat for seat in self.seats.values() if seat.node == name), key=lambda seat: seat.ordinal)
+        return mine[1:]
+
     def free_ordinal(self) -> int:
         """The lowest that nobody has: a newcomer takes over what the last one to have it left behind."""
         return next(ordinal for ordinal in range(len(self.seats) + 1) if ordinal not in self.seats)
@@ -142,8 +147,9 @@ class Members:
 
 
 def seated(seats: dict[int, Seat]) -> list[int]:
-    """Ordinals of the nodes that partitions are given to, ascending."""
-    return sorted(ordinal for ordinal, seat in seats.items() if seat.presence is Presence.IN)
+    """Ordinals of the nodes that partitions are given to, ascending; of a node with two seats the lower one."""
+    first = {seat.node: ordinal for ordinal, seat in sorted(seats.items(), reverse=True)}
+    return sorted(ordinal for ordinal in first.values() if seats[ordinal].presence is Presence.IN)
 
 
 def _is_same(event: Event, holder: Member) -> bool:

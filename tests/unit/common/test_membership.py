@@ -21,7 +21,7 @@ from common.control.events import (
     key_of,
     parse_record,
 )
-from common.control.members import LIVE_S, Members
+from common.control.members import LIVE_S, Members, seated
 from common.errors import CorruptError, StartupError
 from common.membership import LOG_FORMAT, Announcement, Announcer, Membership, NodeState
 from common.record import RecordBatch
@@ -363,3 +363,17 @@ def test_what_the_topic_says_is_the_same_after_compaction(broker: Broker, follow
 
 def name_has_seat(membership: Membership, name: str) -> bool:
     return any(seat.node == name for seat in membership.cluster().seats.values())
+
+
+def test_a_node_that_has_claimed_two_seats_counts_once_and_gives_the_second_back(
+    broker: Broker, follow: Follow
+) -> None:
+    membership = follow()
+    node = announcer(membership)
+    node.start()
+    put(broker, membership, Seat(3, "a", Presence.IN))
+    wait_for(lambda: seats(membership) == {0: ("a", "in")}, "one seat is left")
+    node.leave()
+    assert seated(
+        {0: Seat(0, "a", Presence.DRAINING), 1: Seat(1, "b", Presence.IN), 2: Seat(2, "a", Presence.IN)}
+    ) == [1]
