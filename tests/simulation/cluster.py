@@ -217,9 +217,9 @@ class ClusterSim:
             attempt = running.pop(self.rng.randrange(len(running)))
             node = self.nodes[attempt.node]
             reachable = node.alive and node.connected
-            # A node has some time to catch up.
-            for partition in attempt.partitions if reachable else ():
-                if partition in node.held and self.rng.random() < 0.8:
+            # A node has some time to catch up, which may not suffice.
+            for partition in attempt.partitions if reachable and self.rng.random() < 0.9 else ():
+                if partition in node.held:
                     node.held[partition] = max(node.held[partition], required[partition])
             if reachable and all(node.held.get(p, -1) >= required[p] for p in attempt.partitions):
                 if gathering.answered(attempt):
