@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.control.members import Member
+from common.control.members import LIVE_S, Member
 from common.labels import LabelTable
 from common.store import Matcher, Selection
 from query.engine.engine import Engine, EngineConfig, QueryResult
@@ -128,6 +128,7 @@ class Nodes:
     """What the query server knows of its nodes, without a control topic."""
 
     def __init__(self, ports: Sequence[int]) -> None:
+        self.live_s = LIVE_S
         self._members = []
         for i, port in enumerate(ports):
             applied = dict.fromkeys(partitions_of(i), 1)
