@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from common.wire.peers import ask_to_repair
+from tests.cluster.damage import damage
 from tests.kafka_broker import Broker
 from tests.load import Load, wait_for_acknowledged
 from tests.processes import Process, free_port, running, tabor_command, wait_for
@@ -194,21 +194,3 @@ def test_a_cluster_loses_nothing_when_nodes_join_drain_die_and_lose_their_disks(
         verified = cluster.command("verify")
         assert verified.returncode == 0, verified.stdout + verified.stderr
         assert f"{PARTITIONS} of {PARTITIONS} partitions have all their replicas" in verified.stdout
-
-
-def damage(folder: Path) -> None:
-    """Change the digest of every window that a stopped node has."""
-    script = """
-import sys
-from pathlib import Path
-from storage_node import keys
-from storage_node.disk import Batch, RocksDisk, end_of
-disk = RocksDisk(Path(sys.argv[1]) / "views")
-batch = Batch()
-for key, value in disk.scan(keys.WINDOW, end_of(keys.WINDOW)):
-    batch.put(key, bytes([value[0] ^ 1]) + value[1:])
-disk.write(batch)
-disk.flush()
-disk.close()
-"""
-    subprocess.run([sys.executable, "-c", script, str(folder)], check=True, timeout=60)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.cluster.checker import Checker
 from tests.cluster.cluster import Cluster, Service, wait_for
+from tests.cluster.damage import damage
 from tests.cluster.hosts import Namespaces
 
 MAX_GAP_MS = 2_000
@@ -177,6 +178,22 @@ def rebuild_elsewhere(run: Run) -> None:
         run.go_on()
 
 
+def verify(run: Run) -> None:
+    """All replicas are compared while they are written to; a damaged one is named, and fetched anew."""
+    done = run.cluster.command("verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = run.cluster.holders()[0][0]
+    node = run.cluster.nodes[name]
+    with run.fault(f"a replica on node {name} is damaged and repaired"):
+        node.stop()
+        damage(run.cluster.data_of(name), 0)
+        run.restart(node)
+        named = run.cluster.command("verify", "--repair", timeout_s=120)
+        assert f"{name} differs from 2 others in 1 windows" in named.stdout, named.stdout + named.stderr
+        assert named.returncode == 0, named.stdout + named.stderr
+        run.go_on()
+
+
 def rolling_restart(run: Run) -> None:
     """Everything is restarted, one after the other."""
     for service in [*run.cluster.nodes.values(), *run.cluster.ingestors]:
@@ -251,6 +268,7 @@ SCENARIOS: dict[str, Scenario] = {
         add_node,
         drain_node,
         rebuild_elsewhere,
+        verify,
         kill_leader_broker,
         rolling_restart,
         lossy_node,
