@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from common.control.members import Member
@@ -27,6 +28,8 @@ SHORT_LOG_RECORDS = 1000
 """A partition of which the log has all, and no more than that, is quicker read from there."""
 PEER_WAIT_S = 60.0
 """How long a partition whose log has lost its start waits for a node that could give a copy."""
+AT_ONCE = 3
+"""Partitions that are fetched at the same time, as a rule from different nodes."""
 ROUNDS = 3
 RESUMES = 20
 _PAUSE_S = 1.0
@@ -50,7 +53,7 @@ class Copying:
 
 
 class Acquirer:
-    """Fetches partitions, one at a time. `start` it, say what is wanted, `close` it.
+    """Fetches partitions, AT_ONCE at a time. `start` it, say what is wanted, `close` it.
 
     views: gives the views as they are now. use_peers: False to read everything from the log.
     """
@@ -76,7 +79,8 @@ class Acquirer:
         self._settled: frozenset[int] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="acquire", daemon=True)
-        self.copying: Copying | None = None
+        self.copying: dict[int, Copying] = {}
+        """Copies under way, by partition."""
         self.copied = 0
         """Partitions that came as copies."""
 
@@ -108,11 +112,8 @@ class Acquirer:
                 if not left:
                     self._changed.wait(_PAUSE_S)
                     continue
-            progress = False
-            for partition in left:
-                if self._stop.is_set():
-                    return
-                progress |= self._acquire(partition)
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="acquire") as threads:
+                progress = any(list(threads.map(self._acquire, left)))
             if not progress:
                 self._stop.wait(_PAUSE_S)
 
@@ -120,7 +121,7 @@ class Acquirer:
         """Try to come by a partition; says whether it is settled."""
         with self._changed:
             sources = self._wanted.get(partition)
-        if sources is None:
+        if sources is None or self._stop.is_set():
             return False
         try:
             done = self._from_log(partition, sources) or self._copy(partition, sources)
@@ -154,10 +155,11 @@ class Acquirer:
                     raise
                 _log.warning("copy_failed", partition=partition, node=member.name, reason=str(error))
             else:
-                self.copied += 1
+                with self._changed:
+                    self.copied += 1
                 return True
             finally:
-                self.copying = None
+                self.copying.pop(partition, None)
         with self._changed:
             if partition in self._rounds:
                 self._rounds[partition] += 1
@@ -209,7 +211,7 @@ class Acquirer:
                     if self._stop.is_set():
                         raise CopyRefused("this node is stopping")
                     writer.add(payload)
-                    self.copying = Copying(partition, member.name, writer.size_bytes)
+                    self.copying[partition] = Copying(partition, member.name, writer.size_bytes)
         except httpx.HTTPError as error:
             raise WireError(str(error) or type(error).__name__) from None
 

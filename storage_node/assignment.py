@@ -6,6 +6,7 @@ seats ─► placement ─► targets of each partition ─► hold: those that 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,8 @@ from functools import lru_cache
 from common.control.events import Layout, Presence, Seat
 from common.control.members import Member, seated
 from common.placement import assign
+
+_LIKE_RECORDS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,14 @@ def decide(name: str, targets: Targets, live: Mapping[str, Member], held: Set[in
 
 
 def sources_of(partition: int, name: str, live: Mapping[str, Member]) -> list[Member]:
-    """Nodes that can give the node `name` a copy, the most caught up first."""
+    """Nodes that can give the node `name` a copy, the most caught up first; of like ones not always the same."""
     having = [member for member in live.values() if member.name != name and member.has(partition)]
-    return sorted(having, key=lambda member: (-member.applied[partition], member.name))
+
+    def rank(member: Member) -> tuple[int, int, str]:
+        chance = zlib.crc32(f"{member.name}/{partition}".encode())
+        return -(member.applied[partition] // _LIKE_RECORDS), chance, member.name
+
+    return sorted(having, key=rank)
 
 
 def long_silent(

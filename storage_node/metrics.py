@@ -78,6 +78,17 @@ class ClusterCollector:
             "Partitions that came as copies of other nodes",
             value=self._acquirer.copied,
         )
+        under_way = list(self._acquirer.copying.values())
+        yield GaugeMetricFamily(
+            "tabor_storage_node_copying_partitions",
+            "Partitions that are being copied from other nodes",
+            value=len(under_way),
+        )
+        yield GaugeMetricFamily(
+            "tabor_storage_node_copying_bytes",
+            "Bytes that have arrived of these",
+            value=sum(copying.size_bytes for copying in under_way),
+        )
         yield CounterMetricFamily(
             "tabor_storage_node_compared_replicas",
             "Replicas of other nodes that were compared with those of this node",

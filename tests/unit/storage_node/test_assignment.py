@@ -56,9 +56,15 @@ def test_the_lowest_live_node_marks_those_that_are_silent_for_long() -> None:
 
 
 def test_copies_come_from_the_node_that_is_furthest() -> None:
-    ahead = Member("b", "i", "h:1", {1: 9}, frozenset(), True, False, 0, 0.0)
+    ahead = Member("b", "i", "h:1", {1: 9000}, frozenset(), True, False, 0, 0.0)
     live = {"a": member("a", {1}), "b": ahead, "c": member("c", {1}, frozenset({1})), "me": member("me", {1})}
     assert [one.name for one in sources_of(1, "me", live)] == ["b", "a"]
+
+
+def test_copies_of_many_partitions_come_from_all_that_have_them() -> None:
+    live = {name: member(name, range(30)) for name in "abcd"}
+    first = [sources_of(partition, "a", live)[0].name for partition in range(30)]
+    assert set(first) == {"b", "c", "d"}
 
 
 Change = Callable[[dict[int, Seat]], None]
