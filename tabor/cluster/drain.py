@@ -58,8 +58,8 @@ def _check_room(cluster: Reading, seat: Seat, *, force: bool) -> None:
     replicas = cluster.layout().replicas
     if len(others) < replicas and not force:
         raise StartupError(
-            f"without {seat.node} there are {len(others)} nodes for {replicas} replicas of each partition; add a"
-            " node first, or use --force"
+            f"without {seat.node} too few nodes are left, {len(others)} for {replicas} replicas of each partition;"
+            " add a node first, or use --force"
         )
 
 

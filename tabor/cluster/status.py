@@ -129,6 +129,11 @@ def text_of(status: ClusterStatus) -> str:
         lines.append(f"NOT AVAILABLE: partitions {_some(status.unavailable)} have no live replica; queries fail")
     if status.under_replicated:
         lines.append(f"under-replicated: partitions {_some(status.under_replicated)}")
+        seated = sum(node.presence == "in" for node in status.nodes)
+        if seated < status.replicas:
+            lines.append(
+                f"{status.replicas} replicas need as many storage nodes; {seated} have joined, start more"
+            )
     else:
         lines.append("every partition has all its replicas")
     return "\n".join(lines)

@@ -136,7 +136,6 @@ def test_commands_say_in_one_line_what_cannot_be_done(cluster: Nodes) -> None:
         assert "Traceback" not in done.stderr
     assert cluster.command("drain", "a", "--wait", "1ms").returncode == 1
     assert cluster.command("drain", "a", "--undo").returncode == 0
-    assert "without b there are" not in cluster.command("drain", "b", "--undo").stderr
     wrong = cluster.node("x", "--replicas", "3")
     done = subprocess.run(wrong.command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
