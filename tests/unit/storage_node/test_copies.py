@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,3 +308,61 @@ def test_a_read_during_which_its_partition_is_dropped_gives_no_answer(giver: Giv
     thread.join()
     assert isinstance(outcome[0], NotHeld)
     assert labels_of(0)
+
+
+@contextlib.contextmanager
+def cutting(address: str, after_bytes: int, times: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A proxy that cuts its first connections off after so many bytes; gives its address and the requests."""
+    host, port = address.split(":")
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, socket.create_connection((host, int(port))) as server:
+                        request = connection.recv(1 << 16)
+                        while b"\r\n\r\n{" not in request:
+                            request += connection.recv(1 << 16)
+                        requests.append(request)
+                        server.sendall(request)
+                        left = after_bytes if len(requests) <= times else 1 << 30
+                        while left and (data := server.recv(min(left, 1 << 16))):
+                            left -= len(data)
+                            connection.sendall(data)
+                            if data.endswith(b"0\r\n\r\n"):
+                                break
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}", requests
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_connection_that_breaks_is_made_again_and_the_copy_goes_on(
+    giver: Giver, log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_node.copies.CHUNK_BYTES", 50)
+    monkeypatch.setattr(acquiring, "_PAUSE_S", 0.01)
+    log.cut(1, 30)
+    node = taker(tmp_path / "taker", log)
+    acquirer = Acquirer(log, lambda: node.views)
+    app = FastAPI()
+    app.include_router(router("giver", giver.copies))
+    with served(app) as address, cutting(address, 700, 2) as (broken, requests):
+        acquirer.start()
+        lacking = {1: [member_at(broken, 1)]}
+        wait_for(lambda: acquirer.want(lacking) == {1}, "the partition is copied")
+    acquirer.close()
+    assert acquirer.copied == 1
+    assert len(requests) == 3
+    assert b'"snapshot":""' in requests[0]
+    assert all(b'"snapshot":""' not in request and b'"after":""' not in request for request in requests[1:])
+    node.assign([1])
+    wait_for(lambda: node.ready_partitions() == {1}, "the partition is caught up")
+    assert node.partitions_status(digest=True)[0]["digest"] == giver.digest(1)
+    node.close()
