@@ -25,6 +25,8 @@ class Service:
     def __init__(self, name: str, host: Host, port: int, arguments: list[str], folder: Path) -> None:
         self.name, self.host, self.port = name, host, port
         self._command = [*host.prefix, sys.executable, "-m", "tabor", *arguments]
+        self.more_flags: list[str] = []
+        """Given with the next start, besides the usual ones."""
         self._log_path = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +45,8 @@ class Service:
     def start(self) -> None:
         assert not self.runs
         with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+            command = [*self._command, *self.more_flags]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -195,6 +198,10 @@ class Cluster:
             return len(seen) == self.n_partitions and all(len(digests) == 1 for digests in seen.values())
 
         wait_for(equal, f"digests are equal: {seen}", timeout_s)
+
+    def free_port(self) -> int:
+        """A port that nobody has yet."""
+        return next(self._ports)
 
     def _service(self, name: str, tier: str, *flags: str) -> Service:
         host, port = self.network.host(name), next(self._ports)

@@ -16,6 +16,7 @@ from tests.cluster.checker import Checker
 from tests.cluster.cluster import Cluster, Service, wait_for
 from tests.cluster.damage import damage
 from tests.cluster.hosts import Namespaces
+from tests.cluster.slow import delaying
 
 MAX_GAP_MS = 2_000
 PROGRESS = 2_000
@@ -214,6 +215,23 @@ def rolling_restart(run: Run) -> None:
         time.sleep(5)
 
 
+def slow_node(run: Run) -> None:
+    """Everything to and from a node takes 200 ms longer."""
+    node, port = run.cluster.nodes["e"], run.cluster.free_port()
+    checker = run.cluster.network.host("checker").address
+    with delaying((checker, port), (node.host.address, node.port), 0.2):
+        with run.fault("node e answers 400 ms later"):
+            node.stop()
+            node.more_flags = ["--advertise", f"{checker}:{port}"]
+            run.restart(node)
+            run.go_on()
+            time.sleep(10)
+            run.go_on()
+        node.stop()
+    node.more_flags = []
+    run.restart(node)
+
+
 def lossy_node(run: Run) -> None:
     """20 % of the packets to a node are lost, and what it sends waits up to 200 ms."""
     network = run.cluster.network
@@ -271,6 +289,7 @@ SCENARIOS: dict[str, Scenario] = {
         verify,
         kill_leader_broker,
         rolling_restart,
+        slow_node,
         lossy_node,
         node_without_brokers,
         node_without_query_servers,
