@@ -12,7 +12,7 @@ import numpy as np
 from common.errors import CorruptError
 from common.hashing import partitions_of
 from common.labels import canonical_labels, parse_canonical, series_id
-from common.record import decode_record
+from common.record import RecordBatch, decode_record
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
 from storage_node import keys
 from storage_node.errors import DiskError
@@ -64,14 +64,22 @@ class Checker:
             model.offsets.append(offset)
         return model
 
-    def _producer_at(self, partition: int, offset: int) -> set[int]:
-        """Whoever wrote the first record from an offset on, if there is one that can be read."""
+    def _begun(self, partition: int, model: _Model, next_offset: int) -> list[RecordBatch]:
+        """Records that the node may have begun to apply when its disk failed, with their ingestor and clock noted.
+
+        It applies them again: they are the next one, or the one before the log was cut off.
+        """
         log = self._log.partitions[partition]
-        at = bisect.bisect_left(log.offsets, offset)
-        try:
-            return {decode_record(log.values[at]).producer_id} if at < len(log.offsets) else set()
-        except CorruptError:
-            return set()
+        after = model.offsets[-1] + 1 if model.offsets else 0
+        found = []
+        for offset in (after, next_offset):
+            at = bisect.bisect_left(log.offsets, offset)
+            if at < len(log.offsets):
+                try:
+                    found.append(decode_record(log.values[at]))
+                except CorruptError:
+                    continue
+        return found
 
     def is_caught_up(self, node: SimNode) -> bool:
         assert node.node is not None
@@ -95,11 +103,12 @@ class Checker:
                 where = f"partition {partition} of {node.name} at {state.next_offset}"
                 n_samples = state.n_samples
                 assert n_samples == oracle.n_samples, f"{where}: {n_samples} samples, not {oracle.n_samples}"
-                assert state.clock_ms == oracle.clock_ms, f"{where}: another clock"
+                begun = self._begun(partition, model, state.next_offset)
+                clocks = {oracle.clock_ms, *(max(oracle.clock_ms, one.created_ms) for one in begun)}
+                assert state.clock_ms in clocks, f"{where}: another clock"
                 heard = {producer_id for producer_id, *_ in state.producers.summary()}
-                # A record during which the disk failed is applied again, and its ingestor may have been heard of.
-                begun = self._producer_at(partition, state.next_offset)
-                assert heard - begun == oracle.heard_ms.keys() - begun, f"{where}: other ingestors are known"
+                maybe = {one.producer_id for one in begun}
+                assert heard - maybe == oracle.heard_ms.keys() - maybe, f"{where}: other ingestors are known"
                 counted = {name: getattr(state.outcomes, name) for name in _COUNTED}
                 expected = {name: getattr(oracle, name) for name in _COUNTED}
                 assert counted == expected, f"{where}: counted {counted}, not {expected}"
