@@ -136,9 +136,13 @@ class Membership:
         """Whether a node has not stopped and was heard of lately."""
         return not member.stopped and self.age_s(member) < self.live_s
 
+    def live(self, cluster: Cluster) -> dict[str, Member]:
+        """Its live nodes, by name."""
+        return {name: member for name, member in cluster.members.items() if self.is_live(member)}
+
     def uncovered(self, n_partitions: int) -> list[int]:
         """Partitions that no live node has whole."""
-        live = [member for member in self.nodes() if member.ready and self.is_live(member)]
+        live = [member for member in self.live(self.cluster()).values() if member.ready]
         return [p for p in range(n_partitions) if not any(member.has(p) for member in live)]
 
     def _follow(self) -> None:

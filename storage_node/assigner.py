@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from common.control.events import encode_record, key_of
+from common.control.members import Member
 from common.errors import LogUnavailable
 from common.events import EventLog
 from common.membership import Cluster, Membership, NodeState
@@ -92,7 +93,7 @@ class Assigner:
         if cluster.layout is None or not any(seat.node == self._name for seat in cluster.seats.values()):
             return
         now_s = self._clock()
-        live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
+        live = self._membership.live(cluster)
         held = self._node.views.shards.keys()
         decision = decide(self._name, Targets(cluster.layout, cluster.seats), live, held)
         self._spare_since_s = {p: self._spare_since_s.get(p, now_s) for p in decision.spare}
@@ -105,19 +106,17 @@ class Assigner:
             self._in_repair &= held
             in_repair = frozenset(self._in_repair)
         self._node.assign(((decision.hold & held) | self._acquirer.want(lacking) | kept) - in_repair)
-        self._mark_silent(cluster, now_s)
+        self._mark_silent(cluster, live, now_s)
 
-    def _mark_silent(self, cluster: Cluster, now_s: float) -> None:
+    def _mark_silent(self, cluster: Cluster, live: Mapping[str, Member], now_s: float) -> None:
         """Mark nodes that are gone for long, unless it is this node that does not hear them."""
-        me = cluster.members.get(self._name)
-        if me is None or not self._membership.is_live(me):
+        if self._name not in live:
             self._live_since_s = None
             return
         if self._live_since_s is None:
             self._live_since_s = now_s
         if now_s - self._live_since_s < self._membership.live_s:
             return
-        live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
         silent_s = {name: self._membership.age_s(one) for name, one in cluster.members.items()}
         for seat in long_silent(self._name, cluster.seats, live, silent_s, self._rebuild_after_s):
             if now_s - self._said_away_s.get(seat.ordinal, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:

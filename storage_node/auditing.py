@@ -72,7 +72,7 @@ class Auditor:
             self.differing -= {replica}
             return
         self.differing |= {replica}
-        for number in differing_windows(mine, theirs):
+        for number in differing_windows(mine.windows, theirs.windows):
             where = {"partition": partition, "offset": mine.offset, "window_start_ms": window_start(number)}
             _log.error("replicas_differ", node=node, **where)
 
@@ -82,7 +82,7 @@ class Auditor:
             if cluster.layout is None:
                 continue
             targets = Targets(cluster.layout, cluster.seats)
-            live = {name: one for name, one in cluster.members.items() if self._membership.is_live(one)}
+            live = self._membership.live(cluster)
             for partition in sorted(self._node.ready_partitions()):
                 if self._stop.is_set():
                     return

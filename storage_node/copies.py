@@ -32,7 +32,6 @@ MAX_COPIES = 4
 """Snapshots that a node keeps for others at a time; each keeps deleted files from being freed."""
 IDLE_S = 60.0
 """After so long without a request a snapshot is given back."""
-MAX_PAIR_BYTES = 8 << 20
 _LENGTHS = struct.Struct("<II")
 
 
@@ -156,12 +155,11 @@ class Rate:
 
 
 def _pairs(disk: FrozenDisk, partition: int, after: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for kind in sorted(keys.KINDS_OF_PARTITIONS):
-        first, end = keys.of_partition(kind, partition)
+    for first, end in keys.ranges_of_partition(partition):
         # The key after another one is that one and a zero.
-        first = max(first, after + b"\x00") if after else first
-        if first < end:
-            yield from disk.scan(first, end)
+        start = max(first, after + b"\x00") if after else first
+        if start < end:
+            yield from disk.scan(start, end)
 
 
 class CopyWriter:
@@ -172,7 +170,7 @@ class CopyWriter:
         self._partition = partition
         self._meta_key = keys.partition_meta(partition)
         self._meta: bytes | None = None
-        self._ranges = [keys.of_partition(kind, partition) for kind in sorted(keys.KINDS_OF_PARTITIONS)]
+        self._ranges = keys.ranges_of_partition(partition)
         self.last_key = b""
         self.size_bytes = 0
 

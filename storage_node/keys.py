@@ -23,7 +23,7 @@ ATTACHED_BLOCK = b"A"
 METADATA = b"F"
 DELETIONS = b"X"
 
-KINDS_OF_PARTITIONS = (
+_KINDS_OF_PARTITIONS = (
     PARTITION_META,
     PRODUCER_REFS,
     SERIES_TIMES,
@@ -61,6 +61,11 @@ def parse_partition_meta(key: bytes) -> int:
 def of_partition(kind: bytes, partition: int) -> tuple[bytes, bytes]:
     """The half-open range of all keys of one kind and partition."""
     return _PARTITION.pack(kind, partition), _PARTITION.pack(kind, partition + 1)
+
+
+def ranges_of_partition(partition: int) -> list[tuple[bytes, bytes]]:
+    """The half-open ranges of all that belongs to a partition, in the order of the keys."""
+    return [of_partition(kind, partition) for kind in sorted(_KINDS_OF_PARTITIONS)]
 
 
 def numbered(kind: bytes, partition: int, number: int) -> bytes:

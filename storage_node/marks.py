@@ -52,7 +52,6 @@ def digest_of(windows: Mapping[int, Window]) -> str:
     return hasher.hexdigest()
 
 
-def differing_windows(one: Mark, other: Mark) -> list[int]:
-    """Numbers of the windows in which two replicas differ, ascending."""
-    numbers = sorted(one.windows.keys() | other.windows.keys())
-    return [number for number in numbers if one.windows.get(number) != other.windows.get(number)]
+def differing_windows(one: Mapping[int, str], other: Mapping[int, str]) -> list[int]:
+    """Numbers of the windows whose digests differ, or that one of two replicas lacks, ascending."""
+    return [number for number in sorted(one.keys() | other.keys()) if one.get(number) != other.get(number)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from common.errors import LogUnavailable, RetryableError, StartupError
 from common.events import EventLog
-from common.log.base import Log, LogReader
+from common.log.base import Bounds, Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
 from storage_node.errors import DiskError, NotHeld, SegmentGone, ViewsDamaged
@@ -131,15 +131,15 @@ class StorageNode:
         views = Views(views_folder(config.data_dir), self._log.partitions, config, held=partitions)
         try:
             for shard in views.shards.values():
-                self._check_bounds(shard)
+                self._check_bounds(shard, self._log.bounds(shard.state.partition))
         except BaseException:
             views.close()
             raise
         return views
 
-    def _check_bounds(self, shard: Shard) -> None:
+    def _check_bounds(self, shard: Shard, bounds: Bounds) -> None:
         partition, next_offset = shard.state.partition, shard.state.next_offset
-        start, high_watermark = self._log.bounds(partition)
+        start, high_watermark = bounds
         # A partition is ready when it has all that was in the log when it was opened first.
         self._targets.setdefault(partition, high_watermark)
         if next_offset > high_watermark:
@@ -276,8 +276,8 @@ class StorageNode:
                     _log.info("partition_dropped", partition=partition)
                 for partition in sorted(wanted - views.shards.keys()):
                     # Asked first, so that a log that does not answer leaves nothing half-opened.
-                    self._log.bounds(partition)
-                    self._check_bounds(views.open(partition))
+                    bounds = self._log.bounds(partition)
+                    self._check_bounds(views.open(partition), bounds)
                     _log.info("partition_opened", partition=partition, saved_offset=views.saved_offset(partition))
         except BaseException:
             self._assigned_changed.set()

@@ -174,8 +174,8 @@ class Views:
 
     def _wipe(self, partition: int) -> None:
         batch = Batch()
-        for kind in keys.KINDS_OF_PARTITIONS:
-            batch.delete_range(*keys.of_partition(kind, partition))
+        for first, end in keys.ranges_of_partition(partition):
+            batch.delete_range(first, end)
         self.disk.write(batch)
         self.disk.flush()
 

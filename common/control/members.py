@@ -101,13 +101,14 @@ class Members:
 
     def seat_of(self, name: str) -> Seat | None:
         """The seat of a node: should it have two, that of the lowest ordinal."""
-        mine = [seat for seat in self.seats.values() if seat.node == name]
-        return min(mine, key=lambda seat: seat.ordinal, default=None)
+        return next(iter(self._seats_of(name)), None)
 
     def spare_seats(self, name: str) -> list[Seat]:
         """Seats of a node besides that of `seat_of`: it claimed again before it had read its first claim."""
-        mine = sorted((seat for seat in self.seats.values() if seat.node == name), key=lambda seat: seat.ordinal)
-        return mine[1:]
+        return self._seats_of(name)[1:]
+
+    def _seats_of(self, name: str) -> list[Seat]:
+        return sorted((seat for seat in self.seats.values() if seat.node == name), key=lambda seat: seat.ordinal)
 
     def free_ordinal(self) -> int:
         """The lowest that nobody has: a newcomer takes over what the last one to have it left behind."""

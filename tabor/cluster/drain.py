@@ -43,12 +43,11 @@ def run_drain(url: str, node: str, *, undo: bool, force: bool, wait_s: float | N
 
 
 def _seat(cluster: Reading, node: str) -> Seat:
-    seats = cluster.cluster().seats
-    found = [seat for seat in seats.values() if seat.node == node]
-    if not found:
-        names = ", ".join(sorted(seat.node for seat in seats.values())) or "none"
+    seat = cluster.membership.read(lambda members: members.seat_of(node))
+    if seat is None:
+        names = ", ".join(sorted(seat.node for seat in cluster.cluster().seats.values())) or "none"
         raise StartupError(f"there is no node {node!r} in this cluster; its nodes are: {names}")
-    return min(found, key=lambda seat: seat.ordinal)
+    return seat
 
 
 def _check_room(cluster: Reading, seat: Seat, *, force: bool) -> None:

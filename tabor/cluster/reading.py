@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from common.control.events import Layout, Record, encode_record, key_of
 from common.control.kafka import KafkaControlTopic
-from common.control.members import Member, seated
+from common.control.members import Member
 from common.errors import LogUnavailable, RetryableError, StartupError
 from common.log.kafka import KafkaLog
 from common.log.url import parse_kafka_url
 from common.membership import Cluster, Membership
-from common.placement import assign
+from storage_node.assignment import Targets
 
 READ_S = 20.0
 
@@ -40,13 +40,13 @@ class Reading:
         return layout
 
     def live(self) -> dict[str, Member]:
-        return {name: one for name, one in self.cluster().members.items() if self.membership.is_live(one)}
+        return self.membership.live(self.cluster())
 
     def targets(self) -> dict[int, list[str]]:
         """Names of the nodes that each partition belongs on."""
-        layout, seats = self.layout(), self.cluster().seats
-        placed = assign(layout.partitions, layout.replicas, seated(seats), max(seats, default=-1) + 1)
-        return {p: [seats[o].node for o in row if o >= 0] for p, row in enumerate(placed.tolist())}
+        layout = self.layout()
+        targets = Targets(layout, self.cluster().seats)
+        return {partition: targets.of(partition) for partition in range(layout.partitions)}
 
     def send(self, key: str, record: Record | None) -> None:
         """Write a record, or delete what a key has, and wait until that has been read back."""

@@ -13,7 +13,8 @@ from common.errors import LogUnavailable, RetryableError
 from common.log.base import Append
 from common.record import NOTHING, encode_record
 from common.wire.peers import ask_to_repair, fetch_mark
-from storage_node.windows import WINDOW_MS
+from storage_node.marks import differing_windows
+from storage_node.windows import window_start
 from tabor.cluster.reading import READ_S, Reading, reading
 from tabor.progress import Bar, say
 
@@ -143,7 +144,6 @@ def _print(verdicts: list[Verdict]) -> bool:
 
 def _windows(verdict: Verdict, odd: Replica) -> str:
     right = next(one for one in verdict.replicas if one.digest == verdict.agreed)
-    numbers = sorted(right.windows.keys() | odd.windows.keys())
-    differing = [n for n in numbers if right.windows.get(n) != odd.windows.get(n)]
-    some = [datetime.fromtimestamp(n * WINDOW_MS / 1000, UTC).isoformat() for n in differing[:3]]
+    differing = differing_windows(right.windows, odd.windows)
+    some = [datetime.fromtimestamp(window_start(n) / 1000, UTC).isoformat() for n in differing[:3]]
     return f"{len(differing)} windows of 4 h, which begin at {', '.join(some)}{', …' if differing[3:] else ''}"
