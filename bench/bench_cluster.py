@@ -27,8 +27,9 @@ import numpy as np
 from common.log.url import open_log
 from ingest import Producer
 from tabor import kernels
-from tests.cluster.cluster import Cluster, wait_for
+from tests.cluster.cluster import Cluster
 from tests.cluster.hosts import Loopback
+from tests.processes import wait_for
 
 T0 = 1_790_006_400_000
 STEP_MS = 15_000

@@ -39,6 +39,7 @@ from common.wire import answers
 from common.wire.evaluation import Evaluation
 from common.wire.frames import MEDIA_TYPE, FrameReader, WireError, parse_object
 from common.wire.matrices import StepMatrix, read_matrix
+from common.wire.peers import error_body
 from common.wire.requests import PATHS, ReadRequest, encode_request
 from query.joining import join_metadata, join_selections, join_tables, join_texts
 from query.scatter import Scatter, Terms
@@ -58,7 +59,6 @@ ENDS_S = 30.0
 """How long the log may take to say where it ends: a partition whose leader has died gets another one meanwhile."""
 GRACE_S = 0.5
 """How long after the deadline a node may still say that it has not caught up."""
-_MAX_ERROR_BYTES = 64 << 10
 # Shorter than the servers', so that a connection is not used in the moment in which it is closed.
 _IDLE_S = 30.0
 
@@ -290,11 +290,7 @@ def _until(chunks: Iterator[bytes], sign: Callable[[], None], deadline_s: float)
 
 def _refusal(response: httpx.Response) -> Exception:
     """The error of a node that did not begin to work on the request."""
-    body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
-        if len(body) > _MAX_ERROR_BYTES:
-            break
+    body = error_body(response.iter_raw())
     try:
         error = answers.error_of(parse_object(memoryview(body)))
     except WireError:

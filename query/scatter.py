@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,9 +155,8 @@ class Scatter:
 
         def rank(member: Member, partition: int) -> tuple[bool, int, int, str]:
             lag = (furthest[partition] - member.applied[partition]) // _LAG_RECORDS
-            # Always the same node for a partition, whose caches are warm then, and each for as many as others.
-            chance = zlib.crc32(f"{member.name}/{partition}".encode())
-            return member.name in avoided, lag, chance, member.name
+            # The caches of a node that is always asked for the same partitions are warm.
+            return member.name in avoided, lag, member.preference(partition), member.name
 
         found: dict[int, list[str]] = {}
         for partition in range(self._n_partitions):

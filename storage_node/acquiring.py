@@ -6,7 +6,6 @@ Assigner ── want(partitions, sources) ──► a thread ──► copy from
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from common.events import EventLog
 from common.log.base import Log
 from common.wire.frames import MEDIA_TYPE, FrameReader, Kind, WireError, parse_object
 from common.wire.marks import COPY_PATH
+from common.wire.peers import error_body, error_text
 from storage_node.copies import VERSION, CopyWriter
 from storage_node.copies_http import encode_request
 from storage_node.errors import DiskError
@@ -197,7 +197,7 @@ class Acquirer:
                 client.stream("POST", f"http://{member.address}{COPY_PATH}", content=body) as response,
             ):
                 if response.status_code != 200:
-                    raise CopyRefused(_reason(response))
+                    raise CopyRefused(error_text(response.status_code, error_body(response.iter_raw())))
                 if response.headers.get("content-type") != MEDIA_TYPE:
                     raise CopyRefused("the answer is not that of a storage node")
                 reader = FrameReader(response.iter_raw())
@@ -231,13 +231,3 @@ class Acquirer:
         if not isinstance(snapshot, str):
             raise WireError("the copy has no name")
         return snapshot
-
-
-def _reason(response: object) -> str:
-    import httpx
-
-    assert isinstance(response, httpx.Response)
-    with contextlib.suppress(httpx.HTTPError, WireError):
-        body = b"".join(response.iter_raw())
-        return f"HTTP status {response.status_code}: {parse_object(memoryview(body[:4096])).get('message')}"
-    return f"HTTP status {response.status_code}"

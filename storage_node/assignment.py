@@ -6,7 +6,6 @@ seats ─► placement ─► targets of each partition ─► hold: those that 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,8 +72,7 @@ def sources_of(partition: int, name: str, live: Mapping[str, Member]) -> list[Me
     having = [member for member in live.values() if member.name != name and member.has(partition)]
 
     def rank(member: Member) -> tuple[int, int, str]:
-        chance = zlib.crc32(f"{member.name}/{partition}".encode())
-        return -(member.applied[partition] // _LIKE_RECORDS), chance, member.name
+        return -(member.applied[partition] // _LIKE_RECORDS), member.preference(partition), member.name
 
     return sorted(having, key=rank)
 

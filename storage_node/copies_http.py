@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError, RetryableError
-from common.wire import answers
 from common.wire.frames import MEDIA_TYPE
 from common.wire.marks import COPY_PATH
 from storage_node.copies import VERSION, Copies
+from storage_node.doors import body_of, refusal
 
 MAX_REQUEST_BYTES = 64 << 10
 
@@ -27,17 +27,15 @@ def router(name: str, copies: Copies) -> APIRouter:
 
     @routes.post(COPY_PATH, response_class=Response)
     async def copy(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_REQUEST_BYTES:
-                return _refuse(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
+        body = await body_of(request, MAX_REQUEST_BYTES)
+        if body is None:
+            return refusal(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
         try:
-            node, partition, snapshot, after = parse_request(bytes(body))
+            node, partition, snapshot, after = parse_request(body)
         except CallerError as error:
-            return _refuse(400, error)
+            return refusal(400, error)
         if node != name:
-            return _refuse(421, RetryableError(f"this is node {name!r}, not {node!r}"))
+            return refusal(421, RetryableError(f"this is node {name!r}, not {node!r}"))
 
         def begin() -> Iterator[bytes]:
             return copies.frames(snapshot or copies.begin(partition), after)
@@ -47,7 +45,7 @@ def router(name: str, copies: Copies) -> APIRouter:
         try:
             frames = await to_thread.run_sync(begin)
         except RetryableError as error:
-            return _refuse(503, error)
+            return refusal(503, error)
         return StreamingResponse(frames, media_type=MEDIA_TYPE)
 
     return routes
@@ -78,7 +76,3 @@ def parse_request(body: bytes) -> tuple[str, int, str, bytes]:
         return node, partition, snapshot, bytes.fromhex(after)
     except ValueError:
         raise CallerError("'after' is not a key in hexadecimal digits") from None
-
-
-def _refuse(status: int, error: Exception) -> Response:
-    return JSONResponse(answers.error_content(error), status_code=status)

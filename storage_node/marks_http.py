@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from common.errors import CallerError, RetryableError
-from common.wire import answers
 from common.wire.marks import MAX_REQUEST_BYTES, PATH, REPAIR_PATH, encode_mark, parse_request
+from storage_node.doors import body_of, refusal
 from storage_node.errors import NotHeld
 from storage_node.service import StorageNode
 
@@ -43,21 +43,15 @@ def router(name: str, node: StorageNode, repair: Callable[[int], None]) -> APIRo
 
 
 async def _answered(request: Request, name: str, answer: Callable[[int, int], Response]) -> Response:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REQUEST_BYTES:
-            return _refuse(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
+    body = await body_of(request, MAX_REQUEST_BYTES)
+    if body is None:
+        return refusal(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
     try:
-        node, partition, offset = parse_request(bytes(body))
+        node, partition, offset = parse_request(body)
         if node != name:
-            return _refuse(421, RetryableError(f"this is node {name!r}, not {node!r}"))
+            return refusal(421, RetryableError(f"this is node {name!r}, not {node!r}"))
         return answer(partition, offset)
     except CallerError as error:
-        return _refuse(400, error)
+        return refusal(400, error)
     except RetryableError as error:
-        return _refuse(503, error)
-
-
-def _refuse(status: int, error: Exception) -> Response:
-    return JSONResponse(answers.error_content(error), status_code=status)
+        return refusal(503, error)

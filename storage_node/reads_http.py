@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from common.errors import CallerError, RetryableError
@@ -27,6 +27,7 @@ from common.store import SeriesStore
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE, Kind, frame, json_frame
 from common.wire.requests import MAX_REQUEST_BYTES, PATHS, ReadRequest, parse_request
+from storage_node.doors import body_of, refusal
 
 MAX_READS = 16
 KEEP_ALIVE_S = 1.0
@@ -88,26 +89,23 @@ class NodeReads:
         return routes
 
     def _endpoint(self, work: Work) -> Any:
-        def refuse(status: int, error: Exception) -> Response:
-            return JSONResponse(answers.error_content(error), status_code=status)
-
         async def endpoint(request: Request) -> Response:
             arrived_s = time.monotonic()
             try:
-                body = await _body(request)
+                body = await body_of(request, MAX_REQUEST_BYTES)
                 if body is None:
-                    return refuse(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
+                    return refusal(413, CallerError(f"the request has more than {MAX_REQUEST_BYTES} bytes"))
                 asked = parse_request(body)
                 if asked.node != self._name:
-                    return refuse(421, RetryableError(f"this is node {self._name!r}, not {asked.node!r}"))
+                    return refusal(421, RetryableError(f"this is node {self._name!r}, not {asked.node!r}"))
                 gone = threading.Event()
                 future = self._submit(work, asked, arrived_s, gone)
             except ClientDisconnect:
-                return refuse(400, CallerError("the request ended early"))
+                return refusal(400, CallerError("the request ended early"))
             except CallerError as error:
-                return refuse(400, error)
+                return refusal(400, error)
             except RetryableError as error:
-                return refuse(503, error)
+                return refusal(503, error)
             return StreamingResponse(self._stream(future, gone), media_type=MEDIA_TYPE)
 
         return endpoint
@@ -208,13 +206,3 @@ def _part(frames: Frames) -> bytes:
         if len(part) >= PART_BYTES:
             break
     return bytes(part)
-
-
-async def _body(request: Request) -> bytes | None:
-    """The body, or None if it is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REQUEST_BYTES:
-            return None
-    return bytes(body)

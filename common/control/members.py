@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 
 from common.control.events import (
@@ -42,6 +43,10 @@ class Member:
     def has(self, partition: int) -> bool:
         """Whether it holds a partition with all that was in the log when it opened it."""
         return partition in self.applied and partition not in self.lagging
+
+    def preference(self, partition: int) -> int:
+        """Of nodes that are alike take the lowest: always the same for a partition, and each equally often."""
+        return zlib.crc32(f"{self.name}/{partition}".encode())
 
 
 class Members:

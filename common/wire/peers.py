@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-
-import orjson
+from collections.abc import Iterable
 
 from common.errors import RetryableError
 from common.wire import marks
-from common.wire.frames import WireError
+from common.wire.frames import WireError, parse_object
 
 TIMEOUT_S = 10.0
 _PAUSE_S = 0.2
+_MAX_ERROR_BYTES = 64 << 10
 
 
 def fetch_mark(
@@ -47,13 +47,24 @@ def _post(address: str, path: str, body: bytes) -> bytes:
     if len(response.content) > marks.MAX_ANSWER_BYTES:
         raise WireError("the answer is too large")
     if response.status_code != 200:
-        raise RetryableError(_reason(response.content) or f"HTTP status {response.status_code}")
+        raise RetryableError(error_text(response.status_code, error_body([response.content])))
     return response.content
 
 
-def _reason(body: bytes) -> str:
+def error_body(chunks: Iterable[bytes]) -> bytes:
+    """The body of an error, as far as it can be one; whoever sends more is no node."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > _MAX_ERROR_BYTES:
+            break
+    return bytes(body)
+
+
+def error_text(status: int, body: bytes) -> str:
+    """What a node says of why it refuses, for messages."""
     try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    return str(content.get("message", "")) if isinstance(content, dict) else ""
+        reason = parse_object(memoryview(body)).get("message")
+    except WireError:
+        reason = None
+    return f"HTTP status {status}" + (f": {reason}" if reason else "")

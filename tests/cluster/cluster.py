@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.brokers import Brokers
 from tests.cluster.checker import Endpoint
 from tests.cluster.hosts import Host, Network
+from tests.processes import wait_for
 
 
 class Service:
@@ -207,10 +206,3 @@ class Cluster:
         host, port = self.network.host(name), next(self._ports)
         common = ["--log", self.url, "--listen", f"{host.address}:{port}"]
         return Service(name, host, port, [tier, *common, *flags], self.folder)
-
-
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.1)

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.cluster.checker import Checker
-from tests.cluster.cluster import Cluster, Service, wait_for
+from tests.cluster.cluster import Cluster, Service
 from tests.cluster.damage import damage
 from tests.cluster.hosts import Namespaces
 from tests.cluster.slow import delaying
+from tests.processes import wait_for
 
 MAX_GAP_MS = 2_000
 PROGRESS = 2_000
