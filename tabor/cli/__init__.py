@@ -1,0 +1,73 @@
+"""The command line: flags, their help and their errors; what the commands do is elsewhere.
+
+A module for each group of commands; `options` has the flags that several share.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import click
+
+from common.errors import TaborError
+from tabor.cli.cluster import cluster
+from tabor.cli.log import log
+from tabor.cli.moving import export, import_
+from tabor.cli.placement import placement
+from tabor.cli.services import ingest, query, replay, run, storage_node
+from tabor.progress import say
+from tabor.stopping import Stopped
+
+
+def main() -> None:
+    """Entry point: every error that a user can mend is one line on standard error."""
+    try:
+        cli.main(standalone_mode=False, prog_name="tabor")
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except Stopped as stop:
+        sys.exit(stop.exit_status)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "tabor"
+        say(f"tabor: {error.format_message()} (see '{command} --help')")
+        sys.exit(2)
+    except click.ClickException as error:
+        say(f"tabor: {error.format_message()}")
+        sys.exit(1)
+    except TaborError as error:
+        say(f"tabor: {error}")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `tabor log inspect … | head`.
+        sys.stderr.close()
+        sys.exit(141)
+    _leave_threads_behind()
+
+
+def _leave_threads_behind() -> None:
+    """End now if a thread is still busy: a query in the midst of a kernel, for all that lasts has been closed."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
+@click.version_option(package_name="tabor", prog_name="tabor")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Durable long-term storage for Prometheus metrics.
+
+    `tabor run` does the whole job on one machine. Every flag of every command may also be given as TABOR_<FLAG> in
+    the environment or in a TOML file (--config); the flag wins over the environment, and both over the file.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for _command in (run, ingest, storage_node, query, replay, export, import_, log, placement, cluster):
+    cli.add_command(_command)

@@ -1,0 +1,118 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from common.log.base import DEFAULT_PARTITIONS
+from ingest.config import MAX_ACTIVE_SERIES
+from tabor.settings import option
+from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options_of(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+data_dir = option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("data"),
+    help="Folder of all data.",
+)
+listen = option("--listen", type=ADDRESS, default="127.0.0.1:9080", help="Where to serve HTTP.")
+log_url = option(
+    "--log",
+    default="local",
+    help="'local' (inside the data folder) or kafka://host:port,…/prefix?librdkafka-option=value",
+)
+kafka_url = option("--log", required=True, help="kafka://host:port,…/prefix?librdkafka-option=value")
+partitions = option(
+    "--partitions",
+    type=click.IntRange(1, 65_536),
+    default=None,
+    show_default=f"{DEFAULT_PARTITIONS} for a new log, else the log's own",
+    help="Partitions of the log; fixed once it is made.",
+)
+retention = option(
+    "--retention",
+    type=DURATION_MS,
+    default=None,
+    show_default="keep all",
+    help="How long samples are kept, by their timestamps; in steps of four hours.",
+)
+kept_retention = option(
+    "--retention",
+    type=DURATION_MS,
+    default=None,
+    show_default="as the views were kept so far",
+    help="How long samples are kept.",
+)
+node_timeout = option(
+    "--node-timeout",
+    type=DURATION_MS,
+    default="10s",
+    help="After so long a silence a storage node is taken to be down.",
+)
+log_retention = options_of(
+    option(
+        "--log-retention",
+        type=DURATION_MS,
+        default=None,
+        show_default="keep all",
+        help="How long the local log keeps records; without its start the views cannot be rebuilt from it.",
+    ),
+    option(
+        "--log-retention-size",
+        type=SIZE_BYTES,
+        default=None,
+        show_default="no limit",
+        help="How large the local log may grow before its oldest records go.",
+    ),
+)
+ingest_limits = options_of(
+    option("--max-body-bytes", type=SIZE_BYTES, default="32MiB", help="Largest write request, decompressed."),
+    option(
+        "--max-active-series",
+        type=click.IntRange(1, MAX_ACTIVE_SERIES),
+        default=5_000_000,
+        help="Series that ingest keeps known.",
+    ),
+)
+query_limits = options_of(
+    option("--query-lookback", type=DURATION_MS, default="5m", help="How far back an instant selector looks."),
+    option("--query-timeout", type=DURATION_MS, default="2m", help="How long a query may take."),
+    option("--query-max-concurrency", type=click.IntRange(1, 1000), default=20, help="Queries at the same time."),
+    option("--query-max-samples", type=click.IntRange(1), default=50_000_000, help="Samples one query may touch."),
+    option("--query-max-series", type=click.IntRange(1), default=1_000_000, help="Series one query may touch."),
+    option("--query-max-points", type=click.IntRange(1), default=11_000, help="Steps of one range query."),
+    option(
+        "--query-max-response-bytes",
+        type=SIZE_BYTES,
+        default="1GiB",
+        help="Largest answer, before compression.",
+    ),
+    option(
+        "--promql-strict",
+        is_flag=True,
+        help="Refuse what Prometheus has behind feature flags only, such as duration expressions and limitk.",
+    ),
+    option(
+        "--read-consistency",
+        type=click.Choice(["strong", "eventual"]),
+        default="strong",
+        help="'strong': a query sees every write acknowledged before it.",
+    ),
+)
+server_url = option("--url", default="http://127.0.0.1:9080", help="Where Tabor runs.")
