@@ -22,11 +22,12 @@ test: $(VENV)/dev.stamp ## Run all tests (ARGS="tests/unit -k chunk" for some); 
 fuzz: $(VENV)/dev.stamp ## Fuzz the decoders of bytes from outside (ARGS="--target remote_write --seconds 600")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter
+lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter, licences of dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.licences
 
 format: $(VENV)/dev.stamp ## Format the sources
 	@$(BIN)/ruff check --fix .

@@ -86,7 +86,8 @@ class _Address(click.ParamType[Any]):
         match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]*)):(\d{1,5})", str(value).strip(), re.ASCII)
         if match is None or int(match.group(3)) > 65_535:
             self.fail(f"{value!r} is not an address; write for example 127.0.0.1:9080", param, ctx)
-        return Address(match.group(1) or match.group(2) or "0.0.0.0", int(match.group(3)))
+        # `:9080` asks for every interface, as everywhere.
+        return Address(match.group(1) or match.group(2) or "0.0.0.0", int(match.group(3)))  # noqa: S104
 
 
 DURATION_MS = _Duration()
