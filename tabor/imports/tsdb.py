@@ -6,6 +6,7 @@ and native histograms come, if at all, as a text for people. What becomes of bot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import re
@@ -45,8 +46,8 @@ def run_import_tsdb(url: str, folder: Path, promtool: str) -> bool:
         )
     ranges, n_noted = time_ranges(folder), noted_histograms(folder)
     _check_unused(folder)
-    dump = _Dump(program, folder)
-    with Server(url) as server, Bar(str(folder), total=len(ranges)) as bar:
+    with _with_wal(folder) as readable, Server(url) as server, Bar(str(folder), total=len(ranges)) as bar:
+        dump = _Dump(program, readable)
         sender = Sender(server)
         for done, (first_ms, last_ms) in enumerate(ranges, start=1):
             for selection in dump.selections(first_ms, last_ms):
@@ -114,6 +115,24 @@ def _check_unused(folder: Path) -> None:
     except OSError:
         # No lock, as in a snapshot.
         return
+
+
+@contextlib.contextmanager
+def _with_wal(folder: Path) -> Iterator[Path]:
+    """The folder as promtool takes it, which wants a folder 'wal'; a snapshot has none, and is left as it is."""
+    if (folder / "wal").is_dir():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tabor-import-") as name:
+        beside = Path(name)
+        (beside / "wal").mkdir()
+        for path, _ in _metas(folder):
+            # A block that is a link is not seen, its files may be.
+            block = beside / path.parent.name
+            block.mkdir()
+            for entry in path.parent.iterdir():
+                (block / entry.name).symlink_to(entry.resolve())
+        yield beside
 
 
 class _Dump:

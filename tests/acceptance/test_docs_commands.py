@@ -31,12 +31,17 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path, request: pytest.F
 
     with World(tmp_path / "world", bootstrap) as world:
         for block in blocks(page):
-            if not block.runs:
-                continue
-            try:
-                world.run(block)
-            except Failed as error:
-                pytest.fail(str(error), pytrace=False)
+            failure = _failure(world, block) if block.runs else None
+            if failure is not None:
+                pytest.fail(failure, pytrace=False)
+
+
+def _failure(world: World, block: Block) -> str | None:
+    try:
+        world.run(block)
+    except Failed as error:
+        return str(error)
+    return None
 
 
 def configurations() -> list[Block]:

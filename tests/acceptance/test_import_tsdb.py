@@ -102,6 +102,21 @@ def test_all_samples_of_blocks_and_of_the_wal_arrive(tmp_path: Path) -> None:
         assert by_labels[0] == by_labels[1]
 
 
+def test_a_snapshot_which_has_no_wal_arrives_and_is_left_as_it_is(tmp_path: Path) -> None:
+    block(tmp_path, time.time_ns() // 1_000_000)
+    assert not (tmp_path / "tsdb" / "wal").exists()
+    before = sorted((tmp_path / "tsdb").rglob("*"))
+    target = tabor_run(tmp_path)
+    with running(target):
+        target.start_and_wait()
+        url = f"http://127.0.0.1:{target.port}"
+        command = tabor_command("import", "prometheus-tsdb", "--url", url, str(tmp_path / "tsdb"))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert target.data("/api/v1/query", query="count_over_time(old[3d])")["result"]
+    assert sorted((tmp_path / "tsdb").rglob("*")) == before
+
+
 def test_a_dump_that_fails_is_said(tmp_path: Path) -> None:
     block(tmp_path, time.time_ns() // 1_000_000)
     for index in (tmp_path / "tsdb").glob("*/index"):

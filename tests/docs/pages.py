@@ -5,6 +5,7 @@ a block say how it is run (docs/testing.md, 'Commands in the docs'):
 
     <!-- before: COMMANDS -->    run them first, unseen: what the reader is supposed to have
     <!-- file: PATH -->          the block is the content of this file
+    <!-- prints: TEXT -->        its output has this in it
     <!-- fails: REASON -->       it has to end with a status other than 0
     <!-- not run: REASON -->     it cannot be run by the tests
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NOT_PAGES = ("docs/decisions",)
 """Decisions say what was done when they were taken, and are not changed afterwards."""
-NOTES = ("before", "file", "fails", "not run")
+NOTES = ("before", "file", "prints", "fails", "not run")
 _PROGRAMS = (
     "apt|apt-get|bash|cd|chmod|chown|curl|docker|export|git|install|journalctl|kcat|kill|make|mkdir|openssl|pip|pipx|"
     r"promtool|prometheus|python3?|\.venv/bin/\S+|sudo|systemctl|systemd-analyze|systemd-creds|tabor|tar|useradd|wget"
@@ -44,6 +45,7 @@ class Block:
     text: str = ""
     before: str = ""
     file: str = ""
+    prints: str = ""
     fails: str = ""
     not_run: str = ""
     lines: list[str] = field(default_factory=list)

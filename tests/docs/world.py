@@ -28,11 +28,15 @@ _SERVER = re.compile(
     r"(?:(?P<tabor>tabor (?:run|ingest|storage-node|query)|make run)|(?P<other>prometheus|victoria-metrics))\b"
     r"(?!.*--help)"
 )
+_NO_HTTP = (1, 52, 56)
+"""How curl ends if what answers speaks TLS."""
 _LISTENS = re.compile(r"--?(?:listen|web\.listen-address|httpListenAddr)[ =]+\"?([^\s\"]+)")
-_PREAMBLE = """set -a
+_AS_IT_WAS = """set -a
 [ ! -f .state ] || . ./.state
 cd -- "${DOCS_CWD:-.}"
-trap 'DOCS_CWD=$PWD; export -p > {folder}/.state' EXIT
+"""
+_SCRIPT = f"""{_AS_IT_WAS}
+trap 'DOCS_CWD=$PWD; export -p > FOLDER/.state' EXIT
 set -eu -o pipefail
 """
 
@@ -51,7 +55,12 @@ class Server:
         self._output = folder / f".server-{port}.log"
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                ["bash", "-c", command], stdout=output, stderr=output, env=environment, cwd=folder, process_group=0
+                ["bash", "-c", _AS_IT_WAS + command],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=folder,
+                process_group=0,
             )
 
     def output(self) -> str:
@@ -61,19 +70,19 @@ class Server:
         def ready() -> bool:
             if self._process.poll() is not None:
                 raise Failed(f"ended with {self._process.returncode}")
-            return any(self._answers(scheme) for scheme in ("http", "https"))
+            status, code = self._ask("http")
+            if status in _NO_HTTP:
+                _, code = self._ask("https")
+            # 401 and 403: it asks who we are, so it is there.
+            return code in ("200", "401", "403")
 
         wait_for(ready, f"{self.command} answers on port {self.port}", TIMEOUT_S)
 
-    def _answers(self, scheme: str) -> bool:
+    def _ask(self, scheme: str) -> tuple[int, str]:
         url = f"{scheme}://127.0.0.1:{self.port}{self._path}"
-        asked = subprocess.run(
-            ["/usr/bin/curl", "-sk", "-m", "5", "-o", os.devnull, "-w", "%{http_code}", url],
-            capture_output=True,
-            text=True,
-        )
-        # 401: it asks who we are, so it is there.
-        return asked.stdout in ("200", "401", "403")
+        ask = ["/usr/bin/curl", "-sk", "-m", "5", "-o", os.devnull, "-w", "%{http_code}", url]
+        asked = subprocess.run(ask, capture_output=True, text=True)
+        return asked.returncode, asked.stdout
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -133,12 +142,18 @@ class World:
                 script = self._folder / "example.py"
                 script.write_text(self.substitute(block.text))
                 self._script(f"python {script}")
+            if block.prints and block.prints not in self._output().read_text(errors="replace"):
+                raise Failed(f"did not print {block.prints!r}, but\n{self._output().read_text(errors='replace')}")
         except AssertionError as error:
             raise Failed(
                 f"{block.where}: {error}\n\nMend the block. If something has to be there before it, put "
                 "<!-- before: COMMANDS --> above it; if the tests cannot run it, <!-- not run: REASON --> "
                 f"(docs/testing.md, 'Commands in the docs'). To try: python -m tests.docs {block.page}"
             ) from None
+
+    def _output(self) -> Path:
+        """What the last script printed."""
+        return self._folder / ".output"
 
     def _must(self, block: Block) -> None:
         if not block.fails:
@@ -194,9 +209,9 @@ class World:
                 self._serve(line, "tabor" if server["tabor"] else server["other"])
 
     def _script(self, text: str) -> None:
-        command = _PREAMBLE.replace("{folder}", str(self._folder)) + self.substitute(text)
+        command = _SCRIPT.replace("FOLDER", str(self._folder)) + self.substitute(text)
         # Output goes to a file: a pipe would be held open by whatever the script leaves running.
-        output = self._folder / ".output"
+        output = self._output()
         with output.open("wb") as out:
             done = subprocess.run(
                 ["bash", "-c", command],

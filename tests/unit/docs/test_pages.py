@@ -100,6 +100,16 @@ def test_a_block_that_should_fail_has_to(tmp_path: Path) -> None:
             here.run(does_not)
 
 
+def test_a_block_has_to_print_what_is_said_of_it(tmp_path: Path) -> None:
+    says, does_not = blocks(
+        "<!-- prints: b c -->\n```sh\necho a b c\n```\n<!-- prints: d -->\n```sh\necho a\n```\n"
+    )
+    with world(tmp_path) as here:
+        here.run(says)
+        with pytest.raises(Failed, match="did not print 'd', but\na"):
+            here.run(does_not)
+
+
 def test_a_block_may_be_a_file_that_commands_use(tmp_path: Path) -> None:
     file, command = blocks(
         "<!-- file: /etc/tabor/x.toml -->\n```toml\na = '/var/lib/x'\n```\n"
