@@ -11,6 +11,7 @@ class QueryConfig:
 
     max_samples, max_series: read by one query, over all its selectors. max_response_bytes: before compression.
     consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
+    slow_query_s: queries that take longer are logged.
     promql_strict: refuse what Prometheus has behind feature flags only.
     """
 
@@ -23,3 +24,4 @@ class QueryConfig:
     max_response_bytes: int = 1 << 30
     consistency: str = "strong"
     promql_strict: bool = False
+    slow_query_s: float = 5.0

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -29,8 +28,17 @@ from query.metrics import QUERIES, READS
 from query.negotiation import preferred
 from query.params import BadParameter, Parameters, unescape_label_name
 from query.promql.errors import ParseError
-from query.responses import ARROW, JSON, Answer, TooLargeResponse, encoding_headers, respond
+from query.responses import (
+    ARROW,
+    JSON,
+    Answer,
+    TooLargeResponse,
+    encoding_headers,
+    error_response,
+    respond,
+)
 from query.service import QueryService
+from query.statistics import statistics
 
 MAX_FORM_BYTES = 10 << 20
 TRUNCATED = "results truncated due to limit"
@@ -92,6 +100,7 @@ class _Api:
 
     async def instant(self, p: Parameters, request: Request) -> Response:
         limit, form = p.limit(), _form_of(request)
+        wanted = self._service.wanted_of(p, request)
         return await unless_gone(
             request,
             lambda cancelled: self._service.instant(
@@ -99,14 +108,15 @@ class _Api:
                 p.time_ms("time", _now_ms()),
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
-                wanted=self._service.wanted_of(p, request),
-                finish=lambda result, budget: self._result(result, budget, limit, form),
+                wanted=wanted,
+                finish=lambda result, budget: self._result(result, budget, limit, form, wanted.asked.stats),
                 cancelled=cancelled,
             ),
         )
 
     async def range(self, p: Parameters, request: Request) -> Response:
         limit, form = p.limit(), _form_of(request)
+        wanted = self._service.wanted_of(p, request)
         start_ms, end_ms = p.time_ms("start"), p.time_ms("end")
         if end_ms < start_ms:
             raise BadParameter("end", "end timestamp must not be before start time")
@@ -130,8 +140,8 @@ class _Api:
                 step_ms,
                 lookback_ms=_lookback_ms(p),
                 timeout_s=_timeout_s(p),
-                wanted=self._service.wanted_of(p, request),
-                finish=lambda result, budget: self._result(result, budget, limit, form),
+                wanted=wanted,
+                finish=lambda result, budget: self._result(result, budget, limit, form, wanted.asked.stats),
                 cancelled=cancelled,
             ),
         )
@@ -182,7 +192,8 @@ class _Api:
             self._service, lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request
         )
 
-    def _result(self, result: QueryResult, budget: Budget, limit: int, form: _Form) -> Response:
+    def _result(self, result: QueryResult, budget: Budget, limit: int, form: _Form, stats: str) -> Response:
+        told = statistics(result, budget, stats)
         warnings = budget.warnings()
         if limit and isinstance(result.value, Vector | RangeVector) and len(result.value.labels) > limit:
             result = replace(result, value=_first(result.value, limit))
@@ -196,10 +207,16 @@ class _Api:
             )
         else:
             answer = Answer(
-                lambda: encode_result(result, extra_warnings=warnings),
-                lambda: upper_bound(result) + len(encode_data(None, [*warnings, *result.warnings, *result.infos])),
+                lambda: encode_result(result, extra_warnings=warnings, stats=told),
+                lambda: (
+                    upper_bound(result)
+                    + len(told)
+                    + len(encode_data(None, [*warnings, *result.warnings, *result.infos]))
+                ),
             )
-        return respond(answer, self._service.config.max_response_bytes, form.encoding, budget.check)
+        response = respond(answer, self._service.config.max_response_bytes, form.encoding, budget.check)
+        budget.stages.end("encode")
+        return response
 
 
 async def answered(handler: Handler, request: Request, max_bytes: int) -> Response:
@@ -230,25 +247,25 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
     try:
         return await work()
     except ParseError as error:
-        return _error(400, "bad_data", f'invalid parameter "query": {error}')
+        return error_response(400, "bad_data", f'invalid parameter "query": {error}')
     except QueryTimeout as error:
-        return _error(503, "timeout", str(error))
+        return error_response(503, "timeout", str(error))
     except QueryCancelled as error:
-        return _error(499, "canceled", str(error))
+        return error_response(499, "canceled", str(error))
     except (EvalError, TooManySamples, TooManySeries, TooLargeResponse) as error:
-        return _error(422, "execution", str(error))
+        return error_response(422, "execution", str(error))
     except CallerError as error:
-        return _error(400, "bad_data", str(error))
+        return error_response(400, "bad_data", str(error))
     except RetryableError as error:
-        response = _error(503, "unavailable", str(error))
+        response = error_response(503, "unavailable", str(error))
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         return response
     except asyncio.CancelledError:
         # The server stops, and has waited for the query for as long as it may.
-        return _error(503, "unavailable", "the server is stopping")
+        return error_response(503, "unavailable", "the server is stopping")
     except Exception:
         _log.exception("query_failed", path=request.url.path)
-        return _error(500, "internal", "internal error; the server's log has the details")
+        return error_response(500, "internal", "internal error; the server's log has the details")
 
 
 class _Form(NamedTuple):
@@ -319,11 +336,6 @@ def _limited(texts: list[str], limit: int, budget: Budget) -> Response:
     kept = texts if limit == 0 else texts[:limit]
     truncated = [TRUNCATED] if len(kept) < len(texts) else []
     return _data(kept, [*truncated, *budget.warnings()])
-
-
-def _error(status: int, kind: str, message: str) -> Response:
-    body = {"status": "error", "errorType": kind, "error": message}
-    return Response(orjson.dumps(body), status_code=status, media_type="application/json")
 
 
 def _now_ms() -> int:

@@ -143,6 +143,7 @@ class About:
                 "query-max-points": str(config.max_points),
                 "query-max-response-bytes": str(config.max_response_bytes),
                 "read-consistency": config.consistency,
+                "slow-query-threshold": f"{config.slow_query_s:g}s",
                 "promql-strict": str(config.promql_strict).lower(),
             }
         )

@@ -28,8 +28,10 @@ _HISTOGRAM_BYTES = 200
 _BUCKET_BYTES = 180
 
 
-def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) -> Iterator[bytes]:
-    """Chunks of the body of an answer to query or query_range."""
+def encode_result(
+    result: QueryResult, *, extra_warnings: Sequence[str] = (), stats: bytes = b""
+) -> Iterator[bytes]:
+    """Chunks of the body of an answer to query or query_range. stats: JSON of what it has cost, or nothing."""
     yield b'{"status":"success","data":{"resultType":"%s","result":' % result.kind.encode()
     value = result.value
     if isinstance(value, Scalar):
@@ -40,6 +42,8 @@ def encode_result(result: QueryResult, *, extra_warnings: Sequence[str] = ()) ->
         offsets, times, values, index = samples_of(value, result.steps)
         single = result.kind == "vector"
         yield from _samples(value.labels, offsets, times, values, value.histograms, index, single=single)
+    if stats:
+        yield b',"stats":' + stats
     yield b"}" + _annotations([*result.warnings, *extra_warnings], result.infos) + b"}"
 
 

@@ -47,6 +47,7 @@ _PARTIAL = Parameter(
 _EVALUATION = (
     Parameter("timeout", _DURATION, "how long the query may take, up to --query-timeout"),
     Parameter("lookback_delta", _DURATION, "how old a sample may be that is taken for the current one"),
+    Parameter("stats", TEXT, "what the query has cost is told too, if this is not empty; all: at each step"),
     _LIMIT,
     _CONSISTENCY,
     _PARTIAL,
@@ -146,6 +147,33 @@ def paths() -> Json:
     described["/federate"] = {"get": _federate()}
     described["/api/v1/export"] = _export()
     return described | {path: {"post": _remote_read()} for path in READ_PATHS}
+
+
+def queries_paths() -> Json:
+    """The paths of `query.http_queries`."""
+    text, number = TEXT, {"type": "number"}
+    query = {
+        "id": text,
+        "route": text,
+        "query": text,
+        "start": number,
+        "running_seconds": number,
+        "samples": WHOLE,
+    }
+    query |= {"series": WHOLE, "client": text, "principal": text, "tenant": text, "request_id": text}
+    shown = record(
+        queries=array(record(**query, state={"enum": ["waiting", "running", "cancelled"]})),
+        slow=array(record(**query, outcome=text, stages=by_name(number))),
+        slow_threshold_seconds=number,
+    )
+    told = {"200": answer("what runs, waits and was slow", "application/json", success(shown))}
+    id_ = Parameter("id", TEXT, "of the query", required=True, place="path")
+    ended = {"204": answer("it will stop"), **failures({404: "no such query runs or waits"})}
+    path = "/api/v1/status/queries"
+    return {
+        path: {"get": operation("Queries that run, wait and were slow", told)},
+        path + "/{id}": {"delete": operation("End a query", ended, (id_,))},
+    }
 
 
 def _methods(path: str, row: _Row) -> Json:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import Counter
 
+from common import tally
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
@@ -232,8 +233,13 @@ class RemoteStore:
         if terms is None or terms.store is not self:
             terms = _Terms(self, self._eventual())
 
+        # Of the query; attempts run on threads that have no context of it.
+        counts = tally.current()
+
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
-            return self._ask_one(member, read, request, decode, sign, deadline_s)
+            counts.nodes.add(member.name)
+            counts.node_reads += 1
+            return self._ask_one(member, read, request, decode, sign, deadline_s, counts)
 
         return join(self._scatter.ask(read, asked, ask, replace(terms.terms, check=check)))
 
@@ -245,6 +251,7 @@ class RemoteStore:
         decode: Callable[[FrameReader], T],
         sign: Callable[[], None],
         deadline_s: float,
+        counts: tally.Tally,
     ) -> T:
         import httpx
 
@@ -261,7 +268,7 @@ class RemoteStore:
                     raise _refusal(response)
                 if response.headers.get("content-type") != MEDIA_TYPE:
                     raise WireError("the answer is not that of a storage node")
-                counted = _counted(response.iter_raw(), ANSWER_BYTES.labels(read))
+                counted = _counted(response.iter_raw(), ANSWER_BYTES.labels(read), counts)
                 return decode(FrameReader(_until(counted, sign, deadline_s + GRACE_S)))
         except httpx.TimeoutException as error:
             raise RetryableError(f"no answer in time ({type(error).__name__})") from None
@@ -273,9 +280,10 @@ def _sets(matcher_sets: Sequence[Sequence[Matcher]]) -> tuple[tuple[Matcher, ...
     return tuple(tuple(matchers) for matchers in matcher_sets)
 
 
-def _counted(chunks: Iterator[bytes], n_bytes: Counter) -> Iterator[bytes]:
+def _counted(chunks: Iterator[bytes], n_bytes: Counter, counts: tally.Tally) -> Iterator[bytes]:
     for chunk in chunks:
         n_bytes.inc(len(chunk))
+        counts.received_bytes += len(chunk)
         yield chunk
 
 

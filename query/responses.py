@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 
+import orjson
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
@@ -81,6 +82,12 @@ def respond(answer: Answer, max_bytes: int, encoding: str, check: Callable[[], N
             compressed(every, encoding), headers=encoding_headers(encoding, _VARY), media_type=answer.media_type
         )
     return StreamingResponse(every, headers=_VARY, media_type=answer.media_type)
+
+
+def error_response(status: int, kind: str, message: str) -> Response:
+    """An error in the form of Prometheus' API."""
+    body = {"status": "error", "errorType": kind, "error": message}
+    return Response(orjson.dumps(body), status_code=status, media_type=JSON)
 
 
 def encoding_headers(encoding: str, headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

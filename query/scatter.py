@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from prometheus_client import Counter
 
+from common import tally
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.membership import Membership
@@ -210,6 +211,8 @@ class _Read:
         self._terms = terms
         self._reasons: dict[str, str] = {}
         candidates, self._nodes = scatter.candidates(self._reasons)
+        counts = tally.current()
+        counts.partitions = max(counts.partitions, len(candidates))
         self._gathering = Gathering(candidates)
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._running: dict[int, _Running] = {}
@@ -351,4 +354,5 @@ class _Read:
                 if is_silent:
                     self._scatter.avoid(running.attempt.node)
                 HEDGES.labels("silent" if is_silent else "slow").inc()
+                tally.current().hedges += 1
                 self._launch(self._gathering.hedged(running.attempt))

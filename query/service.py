@@ -6,17 +6,20 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
+from common import tally
+from common.access import principal_of
 from common.errors import CallerError, RetryableError
 from common.store import SeriesStore
 from query.config import QueryConfig
 from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
+from query.running import NOBODY, Asked, Queries
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -36,6 +39,7 @@ class Wanted:
 
     consistency: str
     partial: bool = False
+    asked: Asked = NOBODY
 
 
 class TooManyQueries(RetryableError):
@@ -61,8 +65,8 @@ class QueryService:
                 timeout_s=config.timeout_s,
                 strict=config.promql_strict,
             ),
-            self._stopping,
         )
+        self.queries = Queries(config.slow_query_s)
         self._threads = ThreadPoolExecutor(config.max_concurrency, thread_name_prefix="query")
         self._slots = BoundedSemaphore(config.max_concurrency * (1 + _WAITING_PER_RUNNING))
 
@@ -89,9 +93,7 @@ class QueryService:
         """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
         def work(budget: Budget) -> T:
-            result = self._engine.instant(
-                query, time_ms, lookback_ms=lookback_ms, timeout_s=budget.left_s(), cancelled=cancelled
-            )
+            result = self._engine.instant(query, time_ms, lookback_ms=lookback_ms, budget=budget)
             return finish(result, budget)
 
         return self._run(work, timeout_s, wanted, cancelled)
@@ -112,10 +114,8 @@ class QueryService:
         """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
         def work(budget: Budget) -> T:
-            times, left_s = (start_ms, end_ms, step_ms), budget.left_s()
-            result = self._engine.range(
-                query, *times, lookback_ms=lookback_ms, timeout_s=left_s, cancelled=cancelled
-            )
+            times = start_ms, end_ms, step_ms
+            result = self._engine.range(query, *times, lookback_ms=lookback_ms, budget=budget)
             return finish(result, budget)
 
         return self._run(work, timeout_s, wanted, cancelled)
@@ -135,7 +135,15 @@ class QueryService:
         partial = parameters.get("partial_response") or "false"
         if partial not in ("true", "false"):
             raise CallerError(f"partial_response is 'true' or 'false', not {partial!r}")
-        return Wanted(consistency or self.config.consistency, partial == "true")
+        client, route = request.client, request.scope.get("route")
+        asked = Asked(
+            route=getattr(route, "path", ""),
+            text=parameters.get("query") or " ".join(parameters.all("match[]")),
+            client=f"{client.host}:{client.port}" if client is not None else "",
+            principal=principal_of(request.scope).name,
+            stats=parameters.get("stats"),
+        )
+        return Wanted(consistency or self.config.consistency, partial == "true", asked)
 
     def _run(
         self,
@@ -150,19 +158,27 @@ class QueryService:
             raise CallerError(f"consistency is 'strong' or 'eventual', not {consistency!r}")
         limit_s = min(timeout_s or self.config.timeout_s, self.config.timeout_s)
         limits = self.config.max_samples, self.config.max_series, limit_s
-        budget = Budget(*limits, cancelled, self._stopping)
+        stop = cancelled or threading.Event()
+        budget = Budget(*limits, stop, self._stopping)
+        budget.count_steps = bool(wanted.asked.stats)
         if not self._slots.acquire(blocking=False):
             raise TooManyQueries(
                 f"{self.config.max_concurrency} queries are running and {_WAITING_PER_RUNNING} times as many wait "
                 "(--query-max-concurrency)"
             )
 
+        running = self.queries.begin(wanted.asked, budget, stop)
+
         def job() -> T:
+            budget.stages.end("wait")
+            running.runs = True
+            budget.tally = tally.begin()
             with QUERIES_RUNNING.track_inprogress(), QUERY_SECONDS.time():
                 # Who asked may have gone away while the query waited for its turn.
                 budget.check()
                 if consistency == "strong":
                     self._store.wait_caught_up(budget.left_s())
+                    budget.stages.end("catch_up")
                 if wanted.partial:
                     budget.missing = self._store.allow_partial()
                 return work(budget)
@@ -170,8 +186,14 @@ class QueryService:
         try:
             # What a store remembers of one query, such as how far it must have read, is not for the next one.
             future = self._threads.submit(contextvars.Context().run, job)
-        except RuntimeError:
+        except RuntimeError as error:
             self._slots.release()
+            self.queries.end(running, error)
             raise RetryableError("the server is stopping") from None
-        future.add_done_callback(lambda _: self._slots.release())
+
+        def ended(done: Future[T]) -> None:
+            self._slots.release()
+            self.queries.end(running, CancelledError() if done.cancelled() else done.exception())
+
+        future.add_done_callback(ended)
         return future

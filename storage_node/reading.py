@@ -60,10 +60,13 @@ class PartitionRead:
         self._row_of_sno[plan.snos] = np.arange(first_row, first_row + len(plan.snos), dtype=np.int32)
         everything = len(plan.snos) == plan.n_series
         self._blocks: list[tuple[JoinedBlocks, tuple[Deletion, ...]]] = []
+        self.block_bytes = 0
+        """As stored, of all blocks that may hold what is read."""
         for deletions, listed in _by_deletions(plan):
             order_keys = None if everything else plan.order_keys
             blocks = segments.read(plan.partition, listed, order_keys, plan.min_time, plan.max_time)
             if blocks:
+                self.block_bytes += sum(map(len, blocks))
                 self._blocks.append((join_blocks(blocks), deletions))
         self._head = HeadReader(plan.head, plan.tails, plan.n_series, plan.min_time, plan.max_time)
         self._attached = None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common import tally
 from common.attachments import Kind
 from common.histograms import EncodedHistograms
 from common.labels import LabelTable, parse_canonical
@@ -250,6 +251,8 @@ def _select(
     max_series: int,
 ) -> Selection:
     limit = _Limit(max_samples)
+    counts_of_query = tally.current()
+    counts_of_query.partitions = max(counts_of_query.partitions, len(shards))
     matching = [_matching(shard, [matchers]) for shard in shards]
     if sum(map(len, matching)) > max_series:
         _count_present(shards, matching, *times, max_series)
@@ -263,6 +266,7 @@ def _select(
         if found is None:
             continue
         plan, read = found
+        counts_of_query.block_bytes += read.block_bytes
         tables.append(shard.state.index.table(plan.snos))
         part = np.zeros(n_rows + len(plan.snos), dtype=np.int64)
         read.count(part)

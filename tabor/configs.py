@@ -56,4 +56,5 @@ def query(options: Mapping[str, Any]) -> QueryConfig:
         max_response_bytes=options["query_max_response_bytes"],
         consistency=options["read_consistency"],
         promql_strict=options["promql_strict"],
+        slow_query_s=options["slow_query_threshold"] / 1000,
     )

@@ -13,6 +13,7 @@ from tabor.version import VERSION
 _PATHS = {
     "ingest": ingest.openapi.paths,
     "query": query.openapi.paths,
+    "queries": query.openapi.queries_paths,
     "admin": query.openapi.admin_paths,
     "reads": storage_node.openapi.read_paths,
     "peers": storage_node.openapi.peer_paths,
@@ -21,7 +22,7 @@ _PATHS = {
 
 
 def document(services: Iterable[str]) -> Json:
-    """All paths of these services: ingest, query, admin; reads of a storage node, its peers, its status."""
+    """All paths of these services, by their names in `_PATHS`."""
     paths = _every_service()
     for service in services:
         paths |= _PATHS[service]()

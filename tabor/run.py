@@ -80,6 +80,7 @@ async def _serve(
     from ingest.otlp_http import router as otlp_router
     from query.http import router as query_router
     from query.http_admin import router as admin_router
+    from query.http_queries import router as queries_router
     from query.service import QueryService
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
@@ -88,9 +89,10 @@ async def _serve(
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "admin", "status")
+    app = build_app(state.readiness, "ingest", "query", "queries", "admin", "status")
     ingest_routes = import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)
-    for routes in (query_router(queries, VERSION), node_router(node), *ingest_routes):
+    query_routes = query_router(queries, VERSION), queries_router(queries)
+    for routes in (*query_routes, node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:

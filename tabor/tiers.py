@@ -193,6 +193,7 @@ async def _serve_query(
     address: Address, sock: socket.socket, log: KafkaLog, membership: Membership, config: QueryConfig
 ) -> None:
     from query.http import router
+    from query.http_queries import router as queries_router
     from query.remote import RemoteStore
     from query.service import QueryService
 
@@ -213,8 +214,9 @@ async def _serve_query(
     def is_covered() -> bool:
         return not membership.uncovered(log.partitions)
 
-    app = build_app(readiness, "query")
-    app.include_router(router(queries, VERSION))
+    app = build_app(readiness, "query", "queries")
+    for routes in (router(queries, VERSION), queries_router(queries)):
+        app.include_router(routes)
     try:
         async with serving(app, sock) as stop:
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))

@@ -34,6 +34,7 @@ class Evaluation:
     lookback_ms, subquery_step_ms: as the query server has them.
     samples_read, series_read: what the query has read already; counts against its limits.
     timeout_s: how long it may still take.
+    count_steps: whether to say how many samples are looked at for each step; only sent if so.
     """
 
     query: str
@@ -50,10 +51,14 @@ class Evaluation:
     samples_read: int
     series_read: int
     timeout_s: float
+    count_steps: bool = False
 
     def content(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        content = asdict(self)
+        if not self.count_steps:
+            del content["count_steps"]
+        return content
 
 
 _LEAST = {"first_ms": -MAX_STEP_MS, "query_start_ms": -MAX_STEP_MS, "query_end_ms": -MAX_STEP_MS}
@@ -64,13 +69,13 @@ def evaluation_of(content: Any) -> Evaluation | None:
     """What `Evaluation.content` wrote; raises CallerError."""
     if content is None:
         return None
-    if not isinstance(content, dict) or content.keys() != {one.name for one in fields(Evaluation)}:
+    if not isinstance(content, dict) or content.keys() | {"count_steps"} != {f.name for f in fields(Evaluation)}:
         raise CallerError("'evaluation' has other members than it should")
     for name, value in content.items():
         match name:
             case "query":
                 good = isinstance(value, str)
-            case "strict":
+            case "strict" | "count_steps":
                 good = isinstance(value, bool)
             case "path":
                 good = isinstance(value, list) and len(value) <= MAX_DEPTH and all(type(i) is int for i in value)

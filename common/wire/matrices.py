@@ -22,7 +22,7 @@ class StepMatrix:
 
     dropped: bool (n,); the metric name is to go. present: bool (n, n_steps).
     columns: float64 (n_present,) each: what is known of each present cell, row by row, bits as they are.
-    series, samples: read for it.
+    series, samples: read for it. samples_at_steps: looked at for each step, if it was asked.
     """
 
     labels: LabelTable
@@ -33,6 +33,7 @@ class StepMatrix:
     infos: Sequence[str] = field(default=())
     series: int = 0
     samples: int = 0
+    samples_at_steps: Sequence[int] | None = None
 
 
 def matrix_frames(matrix: StepMatrix) -> Iterator[bytes]:
@@ -46,6 +47,8 @@ def matrix_frames(matrix: StepMatrix) -> Iterator[bytes]:
         "read_series": matrix.series,
         "read_samples": matrix.samples,
     }
+    if matrix.samples_at_steps is not None:
+        content["samples_at_steps"] = list(matrix.samples_at_steps)
     yield json_frame(Kind.HEADER, content)
     yield from label_frames(codes, strings)
     yield from column_frames(Kind.FLAGS, matrix.dropped.astype(np.uint8))
@@ -64,6 +67,7 @@ def read_matrix(reader: FrameReader, n_steps: int, n_columns: int, max_cells: in
     if shape.n_series * n_steps > max_cells:
         raise WireError(f"the answer has more than {max_cells} cells")
     series, samples = (_count(content, key) for key in ("read_series", "read_samples"))
+    at_steps = _samples_at_steps(content, n_steps)
     warnings, infos = (_messages(content, key) for key in ("warnings", "infos"))
     table = read_table_of(reader, shape)
     n_cells = shape.n_series * n_steps
@@ -82,13 +86,24 @@ def read_matrix(reader: FrameReader, n_steps: int, n_columns: int, max_cells: in
         reader.fill(Kind.CELLS, column)
     reader.end()
     matrix = present.reshape(shape.n_series, n_steps)
-    return StepMatrix(table, flags.view(np.bool_), matrix, columns, warnings, infos, series, samples)
+    return StepMatrix(table, flags.view(np.bool_), matrix, columns, warnings, infos, series, samples, at_steps)
 
 
 def _count(content: dict[str, Any], key: str) -> int:
     found = content.get(key)
     if type(found) is not int or not 0 <= found < 1 << 62:
         raise WireError("the answer does not say how much was read")
+    return found
+
+
+def _samples_at_steps(content: dict[str, Any], n_steps: int) -> list[int] | None:
+    found = content.get("samples_at_steps")
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != n_steps or not all(type(n) is int for n in found):
+        raise WireError("the answer does not say how many samples each step looks at")
+    if not all(0 <= n < 1 << 62 for n in found):
+        raise WireError("the answer has an impossible number of samples at a step")
     return found
 
 

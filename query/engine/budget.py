@@ -1,10 +1,13 @@
-"""What a query may use: time, series, samples; and how it is stopped."""
+"""What a query may use and has used: time, series, samples; and how it is stopped."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from common.store import (
     Matcher,
@@ -15,6 +18,8 @@ from common.store import (
     check_n_samples,
     check_n_series,
 )
+from common.tally import Tally
+from query.engine.stages import Stages
 
 _CELLS_PER_CHUNK = 1 << 25
 
@@ -28,7 +33,7 @@ class QueryCancelled(Exception):
 
 
 class Budget:
-    """Limits of one query.
+    """Limits of one query, and how far it has come.
 
     max_samples, max_series: over all that the query reads. timeout_s: from now on.
     ends: any of them is set by whoever wants the query to end.
@@ -39,6 +44,14 @@ class Budget:
         self.max_series = max_series
         self.samples = 0
         self.series = 0
+        self.peak_samples = 0
+        """Most samples at one time: those read, which stay to the end, and the cells of the largest matrix."""
+        self.stages = Stages()
+        self.tally = Tally()
+        self.stop_reason = "query was canceled in expression evaluation"
+        self.samples_at_steps: NDArray[np.int64] | None = None
+        """Samples that the selectors look at, at each step; None unless somebody asked (`count_steps`)."""
+        self.count_steps = False
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
         self._ends = [end for end in ends if end is not None]
@@ -81,6 +94,7 @@ class Budget:
             ) from None
         self.samples += len(selection.timestamps)
         self.series += len(selection.labels)
+        self.peak_samples = max(self.peak_samples, self.samples)
         return selection
 
     def note(self, n_samples: int, n_series: int) -> None:
@@ -93,7 +107,7 @@ class Budget:
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""
         if any(end.is_set() for end in self._ends):
-            raise QueryCancelled("query was canceled in expression evaluation")
+            raise QueryCancelled(self.stop_reason)
         if time.monotonic() > self._deadline_s:
             raise QueryTimeout(
                 f"query timed out in expression evaluation: it may take {self._timeout_s:.3g} s (--query-timeout)"
@@ -107,6 +121,7 @@ class Budget:
                 "query processing would load too many samples into memory in query execution: "
                 f"{n_series} series at {n_steps} steps are more than {self.max_samples} (--query-max-samples)"
             )
+        self.peak_samples = max(self.peak_samples, self.samples + n_series * n_steps)
 
     def chunks(self, n_rows: int, n_steps: int) -> Iterator[slice]:
         """Rows in portions that take a kernel well under a second; the limits are checked between them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -55,10 +54,12 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class QueryStats:
-    """series and samples read from storage."""
+    """series and samples read from storage; the others as `Budget` has them."""
 
     series: int = 0
     samples: int = 0
+    peak_samples: int = 0
+    samples_at_steps: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,34 +91,28 @@ class Engine:
     """Evaluates queries against a store. Any number of threads may use it at once.
 
     Of a store that is `query.pushdown.asking.Pushdown` the nodes evaluate what they can.
-    stopping: set when all queries are to end; each stops at its next portion of work.
     """
 
-    def __init__(self, store: SeriesStore, config: EngineConfig, stopping: threading.Event | None = None) -> None:
+    def __init__(self, store: SeriesStore, config: EngineConfig) -> None:
         self._store = store
         self._config = config
-        self._stopping = stopping
         self._nodes = store if config.pushdown and isinstance(store, Pushdown) else None
 
     def instant(
-        self,
-        query: str,
-        time_ms: int,
-        *,
-        lookback_ms: int | None = None,
-        timeout_s: float | None = None,
-        cancelled: threading.Event | None = None,
+        self, query: str, time_ms: int, *, lookback_ms: int | None = None, budget: Budget | None = None
     ) -> QueryResult:
-        """Evaluate a query at one time.
+        """Evaluate a query at one time, within a budget or else what the configuration allows.
 
         Raises:
             ParseError, DurationError: the query is not PromQL.
             EvalError: it cannot be evaluated.
             TooManySamples, TooManySeries, QueryTimeout, QueryCancelled: it broke a limit or was stopped.
         """
+        budget = budget or self.budget()
         steps = np.array([time_ms], dtype=np.int64)
         expr = _parse(query, time_ms, time_ms, 0, self._config.strict)
-        return self.evaluate(expr, query, steps, 0, lookback_ms, timeout_s, cancelled)
+        budget.stages.end("parse")
+        return self.evaluate(expr, query, steps, 0, lookback_ms, budget)
 
     def range(
         self,
@@ -127,8 +122,7 @@ class Engine:
         step_ms: int,
         *,
         lookback_ms: int | None = None,
-        timeout_s: float | None = None,
-        cancelled: threading.Event | None = None,
+        budget: Budget | None = None,
     ) -> QueryResult:
         """Evaluate a query at start_ms, start_ms + step_ms ... up to and including end_ms.
 
@@ -136,9 +130,16 @@ class Engine:
         """
         if end_ms < start_ms or step_ms <= 0:
             raise WrongRange("a range query needs a positive step, and an end that is not before its start")
+        budget = budget or self.budget()
         steps = np.arange(start_ms, end_ms + 1, step_ms, dtype=np.int64)
         expr = _parse(query, start_ms, end_ms, step_ms, self._config.strict)
-        return self.evaluate(expr, query, steps, step_ms, lookback_ms, timeout_s, cancelled, end_ms=end_ms)
+        budget.stages.end("parse")
+        return self.evaluate(expr, query, steps, step_ms, lookback_ms, budget, end_ms=end_ms)
+
+    def budget(self) -> Budget:
+        """What a query may use that comes without a budget of its own."""
+        config = self._config
+        return Budget(config.max_samples, config.max_series, config.timeout_s)
 
     def evaluate(
         self,
@@ -147,8 +148,7 @@ class Engine:
         steps: NDArray[np.int64],
         step_ms: int,
         lookback_ms: int | None = None,
-        timeout_s: float | None = None,
-        cancelled: threading.Event | None = None,
+        budget: Budget | None = None,
         *,
         end_ms: int | None = None,
     ) -> QueryResult:
@@ -158,8 +158,9 @@ class Engine:
         """
         config = self._config
         lookback_ms = lookback_ms or config.lookback_ms
-        timeout_s = min(timeout_s or config.timeout_s, config.timeout_s)
-        budget = Budget(config.max_samples, config.max_series, timeout_s, cancelled, self._stopping)
+        budget = budget or self.budget()
+        if budget.count_steps:
+            budget.samples_at_steps = np.zeros(len(steps), dtype=np.int64)
         annotations = Annotations(query)
         frame = Frame(steps, step_ms, int(steps[0]), int(steps[-1]) if end_ms is None else end_ms, step_ms)
         histograms = HistogramPool()
@@ -167,16 +168,23 @@ class Engine:
         sources = Sources(self._store, budget, histograms, annotations, *about)
         if self._nodes is not None and query:
             asked = About(query, config.strict, *about)
+            budget.stages.end("plan")
             sources.use(push_down(self._nodes, expr, frame, asked, budget, annotations))
+            budget.stages.end("nodes")
         sources.plan(expr, frame)
+        budget.stages.end("plan")
         pool = sources.fetch()
+        budget.stages.end("select")
+        if budget.samples_at_steps is not None:
+            budget.samples_at_steps += sources.samples_at(frame)
         evaluator = Evaluator(sources, pool, histograms, budget, annotations, *about)
         value = evaluator.evaluate(expr, frame)
         budget.check()
         kind, value = _final(value, is_range=step_ms > 0)
         if isinstance(value, Vector | RangeVector):
             value = histograms.unfolded(value)
-        stats = QueryStats(budget.series, budget.samples)
+        budget.stages.end("compute")
+        stats = QueryStats(budget.series, budget.samples, budget.peak_samples, budget.samples_at_steps)
         return QueryResult(kind, steps, value, list(annotations.warnings), list(annotations.infos), stats)
 
 

@@ -69,6 +69,8 @@ class Sources:
         self._lookback_ms = lookback_ms
         self._subquery_step_ms = subquery_step_ms
         self._wanted: defaultdict[Matchers, list[tuple[int, int]]] = defaultdict(list)
+        # Every selector at every frame, for who wants to know what is looked at; see `samples_at`.
+        self._looks: list[tuple[VectorSelector, Frame, int | None]] = []
         self._fetched: dict[Matchers, list[tuple[int, int, Selection]]] = {}
         self._without_stale: dict[int, Selection] = {}
         # What several selectors of the query look at in the same way is worked out once.
@@ -128,6 +130,7 @@ class Sources:
 
     def _want(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> None:
         self._wanted[selector.matchers].append(self._reach(selector, frame, range_ms))
+        self._looks.append((selector, frame, range_ms))
 
     def _reach(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> tuple[int, int]:
         """The closed range of times that a selector touches; range_ms is None for an instant one."""
@@ -172,6 +175,23 @@ class Sources:
         for place, vector in self._elsewhere.items():
             self._elsewhere[place] = replace(vector, labels=_in_fork(vector.labels, base, pool))
         return pool
+
+    def samples_at(self, frame: Frame) -> NDArray[np.int64]:
+        """How many samples the selectors look at for each step, as Prometheus counts them: int64 (n_steps,).
+
+        A sample in several windows counts in each; an instant selector looks at one sample a series and step. What
+        a subquery looks at counts at the last step.
+        """
+        found = np.zeros(len(frame.steps), dtype=np.int64)
+        for selector, at, range_ms in self._looks:
+            n_samples = looked_at(
+                self._find(selector, at, range_ms), at.ends(selector), range_ms, self._lookback_ms
+            )
+            if at.key() == frame.key():
+                found += n_samples
+            else:
+                found[-1] += n_samples.sum()
+        return found
 
     def _find(self, selector: VectorSelector, frame: Frame, range_ms: int | None) -> Selection:
         start_ms, end_ms = self._reach(selector, frame, range_ms)
@@ -239,6 +259,24 @@ class Sources:
         kept = self._kept(self._find(selector.selector, frame, range_ms))
         no_drop = np.zeros(len(kept.labels), dtype=np.bool_)
         return RangeVector(kept.labels, kept.offsets, kept.timestamps, kept.values, ends, range_ms, no_drop)
+
+
+def looked_at(
+    selection: Selection, ends: NDArray[np.int64], range_ms: int | None, lookback_ms: int
+) -> NDArray[np.int64]:
+    """Samples of a selection in the window before each of the ends; without a range, the latest of each series."""
+    stale = selection.values.view(np.int64) == STALE_NAN_BITS
+    times = selection.timestamps
+    if range_ms is None:
+        # A sample is the latest from its own time until the next one's, or as far as is looked back.
+        until = times + lookback_ms
+        until[:-1] = np.minimum(until[:-1], times[1:])
+        last = selection.offsets[1:] - 1
+        until[last] = times[last] + lookback_ms
+        from_sorted, until_sorted = np.sort(times[~stale]), np.sort(until[~stale])
+        return np.searchsorted(from_sorted, ends, "right") - np.searchsorted(until_sorted, ends, "right")
+    in_order = np.sort(times[~stale])
+    return np.searchsorted(in_order, ends, "right") - np.searchsorted(in_order, ends - range_ms, "right")
 
 
 def without_stale_markers(selection: Selection) -> Selection:

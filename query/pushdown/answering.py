@@ -62,7 +62,9 @@ def _evaluated(store: SeriesStore, asked: Evaluation, budget: Budget) -> StepMat
     about = asked.lookback_ms, asked.subquery_step_ms
     sources = Sources(store, budget, histograms, annotations, *about)
     sources.plan(expr, frame)
-    evaluator = Evaluator(sources, sources.fetch(), histograms, budget, annotations, *about)
+    pool = sources.fetch()
+    at_steps = sources.samples_at(frame).tolist() if asked.count_steps else None
+    evaluator = Evaluator(sources, pool, histograms, budget, annotations, *about)
     if isinstance(expr, Aggregate) and expr.op in COLUMNS:
         inner = evaluator.evaluate(expr.expr, frame)
         assert isinstance(inner, Vector)
@@ -83,7 +85,7 @@ def _evaluated(store: SeriesStore, asked: Evaluation, budget: Budget) -> StepMat
     columns = tuple(matrix[rows][present] for matrix in matrices)
     read = budget.series - asked.series_read, budget.samples - asked.samples_read
     messages = annotations.warnings, annotations.infos
-    return StepMatrix(_sendable(labels.take(rows)), dropped[rows], present, columns, *messages, *read)
+    return StepMatrix(_sendable(labels.take(rows)), dropped[rows], present, columns, *messages, *read, at_steps)
 
 
 def _at(expr: Expr, path: Sequence[int]) -> Expr:

@@ -83,6 +83,7 @@ def push_down(
         budget.note(sum(part.samples for part in parts), sum(part.series for part in parts))
         for part in parts:
             annotations.extend(part.warnings, part.infos)
+            _count_steps(budget, part, piece.frame, frame)
         budget.reserve(sum(len(part.labels) for part in parts), len(piece.frame.steps))
         vector = found[id(piece.expr), *key] = _joined(piece.expr, len(piece.frame.steps), parts)
         if not any(part.warnings or part.infos for part in parts):
@@ -110,6 +111,7 @@ def _ask(store: Pushdown, piece: Piece, about: About, budget: Budget) -> list[St
         samples_read=budget.samples,
         series_read=budget.series,
         timeout_s=budget.left_s(),
+        count_steps=budget.count_steps,
     )
     try:
         return store.evaluate(evaluation, n_columns, budget.max_samples, budget.max_series, budget.check)
@@ -119,6 +121,17 @@ def _ask(store: Pushdown, piece: Piece, about: About, budget: Budget) -> list[St
         if error.reason == "timeout":
             raise QueryTimeout(str(error)) from None
         return None
+
+
+def _count_steps(budget: Budget, part: StepMatrix, at: Frame, frame: Frame) -> None:
+    """Add what a node looked at to the steps of the query, as `Sources.samples_at` does."""
+    if budget.samples_at_steps is None or part.samples_at_steps is None:
+        return
+    if len(at.steps) == len(frame.steps) or (len(at.steps) == 1 and at.steps[0] == frame.steps[0]):
+        # What is the same at all steps is evaluated at the first.
+        budget.samples_at_steps += np.array(part.samples_at_steps, dtype=np.int64)
+    else:
+        budget.samples_at_steps[-1] += sum(part.samples_at_steps)
 
 
 def _joined(expr: Expr, n_steps: int, parts: Sequence[StepMatrix]) -> Vector:

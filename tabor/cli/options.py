@@ -104,6 +104,12 @@ query_limits = options_of(
         help="Largest answer, before compression.",
     ),
     option(
+        "--slow-query-threshold",
+        type=DURATION_MS,
+        default="5s",
+        help="Queries that take longer are logged and shown at /api/v1/status/queries.",
+    ),
+    option(
         "--promql-strict",
         is_flag=True,
         help="Refuse what Prometheus has behind feature flags only, such as duration expressions and limitk.",

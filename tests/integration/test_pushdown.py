@@ -18,6 +18,7 @@ from common.control.events import Event, EventKind, encode_record, key_of
 from common.errors import RetryableError
 from common.membership import Membership
 from common.store import TooManySamples
+from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryCancelled
 from query.engine.values import EvalError
 from query.promql.printer import format_expr
@@ -156,7 +157,7 @@ def test_an_evaluation_ends_when_its_query_does(cluster: Cluster) -> None:
 
     def ask() -> None:
         try:
-            cluster.engine.instant("sum(m)", 0, cancelled=cancelled)
+            cluster.engine.instant("sum(m)", 0, budget=Budget(1000, 1000, 60.0, cancelled))
         except Exception as error:
             outcome.append(error)
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from query.config import QueryConfig
 from query.http import router
+from query.http_queries import router as queries_router
 from query.service import QueryService
 from tests.memory_store import MemoryStore
 
@@ -24,6 +25,7 @@ class Client:
     def __init__(self, service: QueryService) -> None:
         app = FastAPI()
         app.include_router(router(service, "0"))
+        app.include_router(queries_router(service))
         self._transport = httpx.ASGITransport(app)
 
     def ask(self, path: str, *, form: bool = False, **parameters: Any) -> tuple[int, Any]:
@@ -35,6 +37,23 @@ class Client:
 
         response = asyncio.run(send())
         return response.status_code, response.json()
+
+    def raw(self, path: str, **parameters: Any) -> bytes:
+        """The body of a successful answer."""
+        response = self._send("GET", path, parameters)
+        assert response.status_code == 200, response.text
+        return response.content
+
+    def delete(self, path: str) -> int:
+        """The status that a DELETE is answered with."""
+        return self._send("DELETE", path, {}).status_code
+
+    def _send(self, method: str, path: str, parameters: dict[str, Any]) -> httpx.Response:
+        async def send() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://tabor") as client:
+                return await client.request(method, path, params=parameters)
+
+        return asyncio.run(send())
 
     def data(self, path: str, **parameters: Any) -> Any:
         status, answer = self.ask(path, **parameters)

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from ingest import http, import_http, otlp_http
 from query.http import router as query_router
 from query.http_admin import router as admin_router
+from query.http_queries import router as queries_router
 from storage_node.copies_http import router as copies_router
 from storage_node.http import router as node_router
 from storage_node.marks_http import router as marks_router
@@ -56,6 +57,7 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
     ("service", "routes"),
     [
         ("query", query_router(NOTHING, "1")),
+        ("queries", queries_router(NOTHING)),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
         ("peers", peer_routes()),

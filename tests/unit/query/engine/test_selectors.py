@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from common.store import TooManySamples
+from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryCancelled, QueryTimeout, WrongRange
 from tests.memory_store import MemoryStore
 from tests.unit.query.engine.answers import MINUTE, STALE, instant, over_range, series
@@ -114,14 +115,14 @@ def test_a_query_that_reads_too_much_is_refused() -> None:
 
 def test_a_query_past_its_deadline_says_so() -> None:
     with pytest.raises(QueryTimeout, match="query timed out in expression evaluation"):
-        Engine(COUNTER, EngineConfig()).instant("m", 0, timeout_s=1e-9)
+        Engine(COUNTER, EngineConfig()).instant("m", 0, budget=Budget(10, 10, 1e-9))
 
 
 def test_a_cancelled_query_says_so() -> None:
     cancelled = threading.Event()
     cancelled.set()
     with pytest.raises(QueryCancelled):
-        Engine(COUNTER, EngineConfig()).instant("m", 0, cancelled=cancelled)
+        Engine(COUNTER, EngineConfig()).instant("m", 0, budget=Budget(10, 10, 60.0, cancelled))
 
 
 def test_a_range_query_for_a_string_or_a_range_vector_is_refused() -> None:
