@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from prometheus_client import Counter
 
 from common import tally
+from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
 from common.labels import LabelTable
@@ -80,7 +81,7 @@ class RemoteStore:
 
     n_partitions: of the log. high_watermarks: asks the log for the end of each, within so many s; raises
       LogUnavailable.
-    timeout_s: of reads that no `wait_caught_up` gave a deadline.
+    timeout_s: of reads that no `wait_caught_up` gave a deadline. caller: how it shows itself to the nodes.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class RemoteStore:
         *,
         timeout_s: float = 120.0,
         silence_s: float = SILENCE_S,
+        caller: Caller = ANONYMOUS,
     ) -> None:
         import httpx
 
         self._scatter = Scatter(membership, n_partitions)
         self._high_watermarks = high_watermarks
         self._timeout_s = timeout_s
+        self._caller = caller
         self._client = httpx.Client(
             timeout=httpx.Timeout(silence_s, connect=CONNECT_S),
             limits=httpx.Limits(
@@ -105,6 +108,7 @@ class RemoteStore:
                 keepalive_expiry=_IDLE_S,
             ),
             trust_env=False,
+            verify=caller.context(),
         )
 
     def close(self) -> None:
@@ -259,9 +263,9 @@ class RemoteStore:
         try:
             with self._client.stream(
                 "POST",
-                f"http://{member.address}{PATHS[read]}",
+                self._caller.url(member.address, PATHS[read]),
                 content=body,
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **self._caller.headers()},
             ) as response:
                 sign()
                 if response.status_code != 200:

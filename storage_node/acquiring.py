@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
 from common.errors import LogUnavailable, RetryableError
 from common.events import EventLog
@@ -55,7 +56,8 @@ class Copying:
 class Acquirer:
     """Fetches partitions, AT_ONCE at a time. `start` it, say what is wanted, `close` it.
 
-    views: gives the views as they are now. use_peers: False to read everything from the log.
+    views: gives the views as they are now. use_peers: False to read everything from the log. caller: how it shows
+      itself to them.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class Acquirer:
         views: Callable[[], Views],
         *,
         use_peers: bool = True,
+        caller: Caller = ANONYMOUS,
         peer_wait_s: float = PEER_WAIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._views = views
         self._use_peers = use_peers
+        self._caller = caller
         self._peer_wait_s = peer_wait_s
         self._clock = clock
         self._changed = threading.Condition()
@@ -191,10 +195,13 @@ class Acquirer:
 
         body = encode_request(member.name, partition, snapshot, writer.last_key)
         timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        caller = self._caller
         try:
             with (
-                httpx.Client(timeout=timeout, trust_env=False) as client,
-                client.stream("POST", f"http://{member.address}{COPY_PATH}", content=body) as response,
+                httpx.Client(timeout=timeout, trust_env=False, verify=caller.context()) as client,
+                client.stream(
+                    "POST", caller.url(member.address, COPY_PATH), content=body, headers=caller.headers()
+                ) as response,
             ):
                 if response.status_code != 200:
                     raise CopyRefused(error_text(response.status_code, error_body(response.iter_raw())))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
 from common.errors import LogUnavailable, RetryableError
 from common.events import EventLog
@@ -31,13 +32,21 @@ class Auditor:
     """Audits for the node `name`. `start` it once the node has started, `close` it before the node."""
 
     def __init__(
-        self, membership: Membership, log: Log, node: StorageNode, name: str, *, every_s: float = AUDIT_EVERY_S
+        self,
+        membership: Membership,
+        log: Log,
+        node: StorageNode,
+        name: str,
+        *,
+        every_s: float = AUDIT_EVERY_S,
+        caller: Caller = ANONYMOUS,
     ) -> None:
         self._membership = membership
         self._log = log
         self._node = node
         self._name = name
         self._every_s = every_s
+        self._caller = caller
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-audit", daemon=True)
         self.comparisons = 0
@@ -59,7 +68,9 @@ class Auditor:
         mine = self._node.mark(partition, offset, wait_s=MARK_WAIT_S)
         for member in others:
             try:
-                digest, windows = fetch_mark(member.name, member.address, partition, offset, wait_s=MARK_WAIT_S)
+                digest, windows = fetch_mark(
+                    member.name, member.address, partition, offset, wait_s=MARK_WAIT_S, caller=self._caller
+                )
             except RetryableError as error:
                 _log.warning("replica_not_compared", partition=partition, node=member.name, reason=str(error))
                 continue

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.calling import Caller, CallerFiles
 from common.log.url import identity
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
+from tabor.doors.door import Door
 from tabor.run import LogOptions
 
 
@@ -19,6 +21,17 @@ def log(options: Mapping[str, Any]) -> LogOptions:
         retention_ms=options.get("log_retention"),
         retention_bytes=options.get("log_retention_size"),
     )
+
+
+def door(options: Mapping[str, Any]) -> Door:
+    """Reads the web configuration file. Raises StartupError."""
+    return Door(options["web_config"], insecure=options["insecure"])
+
+
+def caller(options: Mapping[str, Any], prefix: str = "") -> Caller:
+    """Reads the files that are shown to servers. Raises StartupError."""
+    token, ca, cert, key = (options[f"{prefix}{name}_file"] for name in ("token", "ca", "cert", "key"))
+    return Caller(CallerFiles(token, ca, cert, key))
 
 
 def node(options: Mapping[str, Any], *, name: str) -> NodeConfig:

@@ -10,6 +10,7 @@ from typing import Any
 import cramjam
 import httpx
 
+from common.calling import ANONYMOUS, Caller
 from common.errors import CallerError, TaborError
 
 PATIENCE_S = 300.0
@@ -38,10 +39,15 @@ class TooMuch(Refused):
 class Server:
     """Requests to one server, one after another on one connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, caller: Caller = ANONYMOUS) -> None:
         self.url = url.rstrip("/")
+        self._caller = caller
         try:
-            self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT_S)
+            if httpx.URL(self.url).userinfo:
+                raise Refused(
+                    "--url has a password in it, which other users of this machine see; give --token-file"
+                )
+            self._client = httpx.Client(base_url=self.url, timeout=_TIMEOUT_S, verify=caller.context())
         except (httpx.InvalidURL, ValueError) as error:
             raise Refused(f"--url {url} is not a URL: {error}") from None
         self._answered = False
@@ -72,6 +78,8 @@ class Server:
         response = self._ask("POST", "/api/v1/write", content=body, headers=_WRITE_HEADERS)
         if response.status_code == 413:
             raise TooMuch(response.text.strip())
+        if response.status_code in (401, 403):
+            raise Refused(f"{self.url}: {_reason(response)}{_advice(response)}")
         return None if response.is_success else response.text.strip()
 
     def _checked(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -79,13 +87,17 @@ class Server:
         if response.is_success:
             return response
         reason = _reason(response)
-        raise (TooMuch if response.status_code == 422 else Refused)(f"{self.url}: {reason}")
+        kind = TooMuch if response.status_code == 422 else Refused
+        raise kind(f"{self.url}: {reason}{_advice(response)}")
 
-    def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _ask(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **request: Any
+    ) -> httpx.Response:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                response = self._client.request(method, path, **request)
+                shown = {**(headers or {}), **self._caller.headers()}
+                response = self._client.request(method, path, headers=shown, **request)
                 self._answered = True
                 if response.status_code not in (429, 503):
                     return response
@@ -97,6 +109,10 @@ class Server:
             if time.monotonic() + wait_s > deadline:
                 raise Unreachable(f"{self.url} {problem}; tried for {PATIENCE_S:.0f} s")
             time.sleep(wait_s)
+
+
+def _advice(response: httpx.Response) -> str:
+    return " (--token-file)" if response.status_code == 401 else ""
 
 
 def _reason(response: httpx.Response) -> str:

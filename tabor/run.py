@@ -8,7 +8,6 @@ HTTP ─► query.http ─► QueryService ─► Engine ───────�
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import NodeConfig
 from tabor import kernels
+from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
 from tabor.readiness import NodeState
-from tabor.serving import bound_to, build_app, first_of, listen, serve, serving
+from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.values import Address
 from tabor.version import VERSION
 
@@ -48,23 +48,27 @@ class LogOptions:
 
 
 def run_all(
-    address: Address, data_dir: Path, log: LogOptions, node: NodeConfig, ingest: IngestConfig, query: QueryConfig
+    address: Address,
+    door: Door,
+    data_dir: Path,
+    log: LogOptions,
+    node: NodeConfig,
+    ingest: IngestConfig,
+    query: QueryConfig,
 ) -> None:
     """Serve until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
         folder = stack.enter_context(DataFolder(data_dir))
-        sock = stack.enter_context(listen(address))
-        address = bound_to(address, sock)
+        entrance = stack.enter_context(listen(address, door))
         opened = log.open(folder.path)
         stack.callback(opened.close)
         kernels.ensure()
-        serve(lambda: _serve(address, sock, data_dir, opened, node, ingest, query))
+        serve(lambda: _serve(entrance, data_dir, opened, node, ingest, query))
     say("stopped; everything acknowledged is on disk")
 
 
 async def _serve(
-    address: Address,
-    sock: socket.socket,
+    entrance: Entrance,
     data_dir: Path,
     log: Log,
     node_config: NodeConfig,
@@ -96,16 +100,16 @@ async def _serve(
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()
     try:
-        async with serving(in_front_of(app, ingestor), sock) as stop:
+        async with serving(in_front_of(app, ingestor), entrance) as stop:
             if await first_of(stop, asyncio.to_thread(node.start)):
                 state.node_has_started()
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
-                say(f"remote_write url:  http://{address}/api/v1/write")
-                say(
-                    f"queries:           http://{address}/api/v1/query (Grafana: Prometheus data source http://{address})"
-                )
+                url = entrance.url
+                say(f"remote_write url:  {url}/api/v1/write")
+                say(f"queries:           {url}/api/v1/query (Grafana: Prometheus data source {url})")
                 say(f"data:              {data_dir.resolve()}")
+                say(f"door:              {entrance.door.describe()}")
             await stop.wait()
             say("stopping: finishing requests under way")
     finally:

@@ -8,7 +8,8 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import prometheus_client
@@ -20,6 +21,9 @@ from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
 from tabor import starting
+from tabor.doors.door import Door
+from tabor.doors.gate import App
+from tabor.doors.tls import HANDSHAKE_S
 from tabor.progress import say
 from tabor.values import Address
 
@@ -28,29 +32,41 @@ GRACE_S = 4
 MAX_CONNECTIONS = 4096
 _BACKLOG = 1024
 
-App = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
-"""An ASGI application, a FastAPI for one."""
 Readiness = Callable[[], "tuple[bool, dict[str, Any]]"]
 
 
-def listen(address: Address) -> socket.socket:
-    """Bind early, so that a port in use is said before anything is opened."""
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where a process is entered. address: with the port that port 0 became."""
+
+    address: Address
+    sock: socket.socket
+    door: Door
+
+    @property
+    def url(self) -> str:
+        return f"{self.door.scheme}://{self.address}"
+
+
+@contextlib.contextmanager
+def listen(address: Address, door: Door) -> Iterator[Entrance]:
+    """Bind early, so that a port in use is said before anything is opened.
+
+    Raises:
+        StartupError: it cannot be listened there, or strangers would get in by the door.
+    """
     try:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+        sock = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             reason = "is in use; stop what listens there or choose another with --listen"
         else:
             reason = f"cannot be listened on: {error.strerror}; choose another with --listen"
         raise StartupError(f"{address} {reason}") from None
-
-
-def bound_to(address: Address, sock: socket.socket) -> Address:
-    """The address with the port that port 0 became."""
-    return Address(address.host, sock.getsockname()[1])
+    with sock:
+        door.check_exposure(sock)
+        yield Entrance(Address(address.host, sock.getsockname()[1]), sock, door)
 
 
 def build_app(readiness: Readiness, *services: str) -> FastAPI:
@@ -109,22 +125,55 @@ def build_app(readiness: Readiness, *services: str) -> FastAPI:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the first signal shuts down in order, the second at once."""
+    """uvicorn with TLS as a door has it, and without its own signal handlers.
+
+    The first signal shuts down in order, the second at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
+        super().__init__(config)
+        self._door = door
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._door.context is None:
+            await super().startup(sockets)
+            return
+        # As uvicorn does it, but it knows neither a context that is ready nor a limit for handshakes.
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state={}
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=sock,
+                ssl=self._door.context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
+
 
 @contextlib.asynccontextmanager
-async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]:
+async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
     """Serve while the body runs; gives an event that is set when a signal asks to stop.
 
     On leaving, the socket is closed, and requests under way have GRACE_S to end. A second signal ends the process
     at once, which loses nothing that was acknowledged.
     """
+    door = entrance.door
     config = uvicorn.Config(
-        app,
+        door.in_front_of(app),
         http="httptools",
         loop="none",
         ws="none",
@@ -138,7 +187,7 @@ async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]
         # Nobody asks for the sender's address, so headers that claim one are not looked at.
         proxy_headers=False,
     )
-    server = _Server(config)
+    server = _Server(config, door)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -150,15 +199,18 @@ async def serving(app: App, sock: socket.socket) -> AsyncIterator[asyncio.Event]
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled, number)
-    task = asyncio.create_task(server.serve(sockets=[sock]))
+    task = asyncio.create_task(server.serve(sockets=[entrance.sock]))
+    following = asyncio.create_task(door.follow())
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.001)
         starting.end()
         yield stop
     finally:
+        following.cancel()
         server.should_exit = True
         await task
+        door.close()
 
 
 async def first_of(stop: asyncio.Event, work: Awaitable[object]) -> bool:

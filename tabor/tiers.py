@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from typing import Any
 
 import prometheus_client
 
+from common.calling import Caller
 from common.control.events import MAX_NAME_BYTES
 from common.control.kafka import KafkaControlTopic
 from common.control.members import LIVE_S
@@ -32,11 +32,12 @@ from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
 from tabor import kernels
+from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
 from tabor.readiness import NodeState
 from tabor.run import LogOptions
-from tabor.serving import bound_to, build_app, first_of, listen, serve, serving
+from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.values import Address
 from tabor.version import VERSION
 
@@ -44,54 +45,69 @@ PROBE_S = 1.0
 READ_TOPIC_S = 30.0
 
 
-def run_ingest(address: Address, log_options: LogOptions, config: IngestConfig) -> None:
+def run_ingest(address: Address, door: Door, log_options: LogOptions, config: IngestConfig) -> None:
     """Serve remote write until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
-        sock = stack.enter_context(listen(address))
+        entrance = stack.enter_context(listen(address, door))
         log = _open_log(log_options, stack)
-        serve(lambda: _serve_ingest(bound_to(address, sock), sock, log, config))
+        serve(lambda: _serve_ingest(entrance, log, config))
     say("stopped; everything acknowledged is in the log")
 
 
 def run_storage_node(
     address: Address,
+    door: Door,
     data_dir: Path,
     log_options: LogOptions,
     config: NodeConfig,
     cluster: ClusterConfig,
     *,
+    caller: Caller,
     advertise: Address | None = None,
 ) -> None:
     """Keep views of the log and serve reads of them until a signal; returns after a clean shutdown.
 
+    caller: how it shows itself to other nodes.
     advertise: where query servers reach this node; by default where it listens.
     """
     if not 0 < len(config.name.encode()) <= MAX_NAME_BYTES:
         raise StartupError(f"--name has to have 1 to {MAX_NAME_BYTES} bytes")
     with ExitStack() as stack:
         folder = stack.enter_context(DataFolder(data_dir))
-        sock = stack.enter_context(listen(address))
-        bound = bound_to(address, sock)
-        reached_at = _reached_at(bound, advertise)
+        entrance = stack.enter_context(listen(address, door))
+        reached_at = f"{door.scheme}://{_reached_at(entrance.address, advertise)}".removeprefix("http://")
         log = _open_log(log_options, stack)
         membership = _follow(log_options, cluster.node_timeout_s, stack)
-        serve(lambda: _serve_storage_node(bound, reached_at, sock, folder.path, log, membership, config, cluster))
+        serve(
+            lambda: _serve_storage_node(
+                entrance, reached_at, caller, folder.path, log, membership, config, cluster
+            )
+        )
     say("stopped; the views are on disk")
 
 
 def run_query(
-    address: Address, log_options: LogOptions, config: QueryConfig, *, node_timeout_s: float = LIVE_S
+    address: Address,
+    door: Door,
+    log_options: LogOptions,
+    config: QueryConfig,
+    *,
+    caller: Caller,
+    node_timeout_s: float = LIVE_S,
 ) -> None:
-    """Serve queries over the storage nodes until a signal; returns after a clean shutdown."""
+    """Serve queries over the storage nodes until a signal; returns after a clean shutdown.
+
+    caller: how it shows itself to the nodes.
+    """
     with ExitStack() as stack:
-        sock = stack.enter_context(listen(address))
+        entrance = stack.enter_context(listen(address, door))
         log = _open_log(log_options, stack)
         membership = _follow(log_options, node_timeout_s, stack)
-        serve(lambda: _serve_query(bound_to(address, sock), sock, log, membership, config))
+        serve(lambda: _serve_query(entrance, caller, log, membership, config))
     say("stopped")
 
 
-async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config: IngestConfig) -> None:
+async def _serve_ingest(entrance: Entrance, log: Log, config: IngestConfig) -> None:
     from ingest.http import in_front_of
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
@@ -106,10 +122,11 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
     ingestor.start()
     probe.start()
     try:
-        async with serving(in_front_of(app, ingestor), sock) as stop:
+        async with serving(in_front_of(app, ingestor), entrance) as stop:
             if await _until(lambda: probe.readiness()[0], stop):
                 kernels.preload_in_background()
-                say(f"remote_write url:  http://{address}/api/v1/write")
+                say(f"remote_write url:  {entrance.url}/api/v1/write")
+                say(f"door:              {entrance.door.describe()}")
                 say(f"log:               {log.partitions} partitions")
             await stop.wait()
             say("stopping: finishing requests under way")
@@ -119,9 +136,9 @@ async def _serve_ingest(address: Address, sock: socket.socket, log: Log, config:
 
 
 async def _serve_storage_node(
-    address: Address,
-    reached_at: Address,
-    sock: socket.socket,
+    entrance: Entrance,
+    reached_at: str,
+    caller: Caller,
     data_dir: Path,
     log: Log,
     membership: Membership,
@@ -144,16 +161,14 @@ async def _serve_storage_node(
 
     node = StorageNode(log, config)
     state = NodeState(node)
-    acquirer = Acquirer(log, lambda: node.views, use_peers=cluster.use_peers)
+    acquirer = Acquirer(log, lambda: node.views, use_peers=cluster.use_peers, caller=caller)
     copies = Copies(lambda: node.views, cluster.copy_rate_bytes_per_s)
     assigner = Assigner(membership, node, config.name, acquirer, copies, rebuild_after_s=cluster.rebuild_after_s)
-    says = Announcement(
-        config.name, str(reached_at), log.partitions, state=assigner.state, replicas=cluster.replicas
-    )
+    says = Announcement(config.name, reached_at, log.partitions, state=assigner.state, replicas=cluster.replicas)
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store, evaluate=evaluate)
     app = build_app(state.readiness, "reads", "peers", "status")
-    auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s)
+    auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s, caller=caller)
     peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)
     for routes in (router(node), reads.router(), *peers):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
@@ -167,14 +182,15 @@ async def _serve_storage_node(
         auditor.start()
 
     try:
-        async with serving(app, sock) as stop:
+        async with serving(app, entrance) as stop:
             if await first_of(stop, asyncio.to_thread(start)):
                 state.node_has_started()
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
                 held = len(node.views.shards)
                 say(f"node:              {config.name}, {held} of {log.partitions} partitions")
-                say(f"reads:             http://{reached_at} (state: http://{address}/api/v1/status/partitions)")
+                say(f"reads:             {reached_at} (state: {entrance.url}/api/v1/status/partitions)")
+                say(f"door:              {entrance.door.describe()}")
                 say(f"data:              {data_dir.resolve()}")
             await stop.wait()
             say("stopping: finishing requests under way")
@@ -190,7 +206,7 @@ async def _serve_storage_node(
 
 
 async def _serve_query(
-    address: Address, sock: socket.socket, log: KafkaLog, membership: Membership, config: QueryConfig
+    entrance: Entrance, caller: Caller, log: KafkaLog, membership: Membership, config: QueryConfig
 ) -> None:
     from query.http import router
     from query.http_queries import router as queries_router
@@ -202,6 +218,7 @@ async def _serve_query(
         log.partitions,
         log.high_watermarks,
         timeout_s=config.timeout_s,
+        caller=caller,
     )
     queries = QueryService(store, config)
 
@@ -218,14 +235,15 @@ async def _serve_query(
     for routes in (router(queries, VERSION), queries_router(queries)):
         app.include_router(routes)
     try:
-        async with serving(app, sock) as stop:
+        async with serving(app, entrance) as stop:
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))
             if not is_covered():
                 say(f"waiting for storage nodes to announce themselves in {membership.topic.name}")
             if await _until(is_covered, stop):
                 kernels.preload_in_background()
                 names = ", ".join(member.name for member in membership.nodes())
-                say(f"queries:           http://{address}/api/v1/query (Grafana: Prometheus data source)")
+                say(f"queries:           {entrance.url}/api/v1/query (Grafana: Prometheus data source)")
+                say(f"door:              {entrance.door.describe()}")
                 say(f"storage nodes:     {names}")
             await stop.wait()
             say("stopping: finishing requests under way")

@@ -19,7 +19,7 @@ VERSION = 2
 MAX_NAME_BYTES = 200
 MAX_PARTITIONS = 65_536
 MAX_ORDINAL = 65_535
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
+ADDRESS = re.compile(r"(https://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 
 LAYOUT_KEY = "layout"
 NODE_PREFIX = "node/"
@@ -36,7 +36,7 @@ class Event:
     """What a storage node says of itself.
 
     node: its name. instance: random, one for each process, so that two nodes of one name can be told apart.
-    address: host:port of its read API.
+    address: host:port of its read API, https://host:port if that has TLS.
     applied: next offset of each partition that it holds; empty when it stops.
     lagging: of these, partitions that lack some of what was in the log when the node opened them.
     ready: it holds, without such a lack, all that it had to hold when it started.
@@ -174,7 +174,7 @@ def _event(content: dict[str, Any], key: str) -> Event | None:
     if key != NODE_PREFIX + _name(content):
         raise ValueError("'node' is not that of its key")
     if not ADDRESS.fullmatch(content["address"]):
-        raise ValueError("'address' is not host:port")
+        raise ValueError("'address' is neither host:port nor https://host:port")
     held, applied, lagging = content["held"], content["applied"], content["lagging"]
     if not all(type(number) is int and number >= 0 for number in (*held, *applied, *lagging)):
         raise ValueError("'held', 'applied' or 'lagging' has something else than numbers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from common.calling import ANONYMOUS, Caller
 from common.errors import RetryableError
 from common.wire import marks
 from common.wire.frames import WireError, parse_object
@@ -15,7 +16,7 @@ _MAX_ERROR_BYTES = 64 << 10
 
 
 def fetch_mark(
-    node: str, address: str, partition: int, offset: int, *, wait_s: float = 0.0
+    node: str, address: str, partition: int, offset: int, *, wait_s: float = 0.0, caller: Caller = ANONYMOUS
 ) -> tuple[str, dict[int, str]]:
     """Digest of a partition, and of each of its windows, at a mark; waits until the node has come to it.
 
@@ -25,23 +26,31 @@ def fetch_mark(
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            return marks.parse_mark(_post(address, marks.PATH, marks.encode_request(node, partition, offset)))
+            request = marks.encode_request(node, partition, offset)
+            return marks.parse_mark(_post(caller, address, marks.PATH, request))
         except RetryableError:
             if time.monotonic() + _PAUSE_S > deadline:
                 raise
             time.sleep(_PAUSE_S)
 
 
-def ask_to_repair(node: str, address: str, partition: int) -> None:
+def ask_to_repair(node: str, address: str, partition: int, caller: Caller = ANONYMOUS) -> None:
     """Have a node throw a partition away and fetch it anew. Raises RetryableError."""
-    _post(address, marks.REPAIR_PATH, marks.encode_request(node, partition, 0))
+    _post(caller, address, marks.REPAIR_PATH, marks.encode_request(node, partition, 0))
 
 
-def _post(address: str, path: str, body: bytes) -> bytes:
+def _post(caller: Caller, address: str, path: str, body: bytes) -> bytes:
     import httpx
 
     try:
-        response = httpx.post(f"http://{address}{path}", content=body, timeout=TIMEOUT_S, trust_env=False)
+        response = httpx.post(
+            caller.url(address, path),
+            content=body,
+            headers=caller.headers(),
+            timeout=TIMEOUT_S,
+            trust_env=False,
+            verify=caller.context(),
+        )
     except httpx.HTTPError as error:
         raise RetryableError(str(error) or type(error).__name__) from None
     if len(response.content) > marks.MAX_ANSWER_BYTES:

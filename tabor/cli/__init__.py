@@ -17,6 +17,7 @@ from tabor.cli.log import log
 from tabor.cli.moving import export, import_
 from tabor.cli.placement import placement
 from tabor.cli.services import ingest, query, replay, run, storage_node
+from tabor.cli.web_config import web_config
 from tabor.progress import say
 from tabor.stopping import Stopped
 
@@ -69,5 +70,5 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (run, ingest, storage_node, query, replay, export, import_, log, placement, cluster):
+for _command in (run, ingest, storage_node, query, replay, export, import_, log, placement, cluster, web_config):
     cli.add_command(_command)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tabor.cli.options import kafka_url, log_retention, options_of
+from tabor.cli.options import kafka_url, log_retention, options_of, shown_to_nodes
 from tabor.settings import config_option, option
 from tabor.values import DURATION_MS
 
@@ -94,6 +94,7 @@ def drain(node: str, **options: Any) -> None:
 @options_of(
     config_option,
     kafka_url,
+    shown_to_nodes,
     click.option("--repair", is_flag=True, help="Fetch replicas anew that differ from the majority."),
     option("--wait", type=DURATION_MS, default="1m", help="How long a node may take to come to the mark."),
 )
@@ -103,7 +104,9 @@ def verify(**options: Any) -> None:
     Puts a mark into every partition of the log, at which each node remembers its digest. Names partition, node and
     window of whatever differs.
     """
+    from tabor import configs
     from tabor.cluster.verify import run_verify
 
-    if not run_verify(options["log"], repair=options["repair"], wait_s=options["wait"] / 1000):
+    caller = configs.caller(options, "node_")
+    if not run_verify(options["log"], caller, repair=options["repair"], wait_s=options["wait"] / 1000):
         sys.exit(1)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from tabor.cli.options import options_of, server_url
+from common.calling import Caller, CallerFiles
+from tabor.cli.options import options_of, server_url, shown_to_server
 from tabor.settings import config_option, option
 from tabor.values import TIME_MS
 
@@ -17,6 +18,7 @@ from tabor.values import TIME_MS
 @options_of(
     config_option,
     server_url,
+    shown_to_server,
     click.option("--match", required=True, help="Which series: a selector such as '{job=\"node\"}'."),
     click.option(
         "--start",
@@ -44,7 +46,7 @@ def export(**options: Any) -> None:
     """
     from tabor.export.command import run_export
 
-    run_export(**options)
+    run_export(_caller(options), **options)
 
 
 class _FilesUnlessNamed(click.Group):
@@ -72,6 +74,7 @@ def import_() -> None:
 @options_of(
     config_option,
     server_url,
+    shown_to_server,
     click.option(
         "--format",
         "form",
@@ -91,7 +94,7 @@ def files(**options: Any) -> None:
     """
     from tabor.imports.command import run_import
 
-    if not run_import(**options):
+    if not run_import(_caller(options), **options):
         sys.exit(1)
 
 
@@ -99,6 +102,7 @@ def files(**options: Any) -> None:
 @options_of(
     config_option,
     server_url,
+    shown_to_server,
     option("--promtool", default="promtool", help="The program that comes with Prometheus, or its path."),
     click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path)),
 )
@@ -109,5 +113,11 @@ def prometheus_tsdb(**options: Any) -> None:
     """
     from tabor.imports.tsdb import run_import_tsdb
 
-    if not run_import_tsdb(**options):
+    if not run_import_tsdb(_caller(options), **options):
         sys.exit(1)
+
+
+def _caller(options: dict[str, Any]) -> Caller:
+    """Takes the files that are shown to the server out of the options."""
+    token, ca, cert, key = (options.pop(f"{name}_file") for name in ("token", "ca", "cert", "key"))
+    return Caller(CallerFiles(token, ca, cert, key))

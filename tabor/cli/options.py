@@ -32,6 +32,48 @@ data_dir = option(
     help="Folder of all data.",
 )
 listen = option("--listen", type=ADDRESS, default="127.0.0.1:9080", help="Where to serve HTTP.")
+door = options_of(
+    option(
+        "--web-config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        show_default="everyone may do everything",
+        help="File with TLS, users and tokens: Prometheus' web configuration, and more (docs/security.md).",
+    ),
+    option(
+        "--insecure",
+        is_flag=True,
+        help="Listen where other machines reach it, though nobody is asked who he is.",
+    ),
+)
+
+
+def _shown(prefix: str, to: str) -> Callable[[F], F]:
+    """How a process shows itself to servers that it calls."""
+    file = click.Path(dir_okay=False, path_type=Path)
+    helps = {
+        "token": f"File with the token to show to {to}.",
+        "ca": f"Authorities (PEM) to trust when calling {to}; without TLS they are then not called.",
+        "cert": f"Certificate (PEM) to show to {to}, where they ask for one.",
+        "key": "The key of that certificate.",
+    }
+    defaults = {"ca": "the system's"}
+    return options_of(
+        *(
+            option(
+                f"--{prefix}{name}-file",
+                type=file,
+                default=None,
+                show_default=defaults.get(name, "none"),
+                help=text,
+            )
+            for name, text in helps.items()
+        )
+    )
+
+
+shown_to_nodes = _shown("node-", "storage nodes")
+shown_to_server = _shown("", "the server")
 log_url = option(
     "--log",
     default="local",

@@ -10,6 +10,7 @@ import click
 from tabor import starting
 from tabor.cli.options import (
     data_dir,
+    door,
     ingest_limits,
     kafka_url,
     kept_retention,
@@ -21,6 +22,7 @@ from tabor.cli.options import (
     partitions,
     query_limits,
     retention,
+    shown_to_nodes,
 )
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
@@ -31,7 +33,16 @@ from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 
 @click.command()
 @options_of(
-    config_option, data_dir, listen, log_url, partitions, retention, log_retention, ingest_limits, query_limits
+    config_option,
+    data_dir,
+    listen,
+    door,
+    log_url,
+    partitions,
+    retention,
+    log_retention,
+    ingest_limits,
+    query_limits,
 )
 @click.pass_context
 def run(ctx: click.Context, /, **options: Any) -> None:
@@ -50,6 +61,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     run_all(
         options["listen"],
+        configs.door(options),
         options["data_dir"],
         configs.log(options),
         configs.node(options, name="local"),
@@ -59,7 +71,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, listen, kafka_url, partitions, ingest_limits)
+@options_of(config_option, listen, door, kafka_url, partitions, ingest_limits)
 @click.pass_context
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
@@ -68,7 +80,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     from tabor import configs
     from tabor.tiers import run_ingest
 
-    run_ingest(options["listen"], configs.log(options), configs.ingest(options))
+    run_ingest(options["listen"], configs.door(options), configs.log(options), configs.ingest(options))
 
 
 @click.command()
@@ -77,6 +89,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
     data_dir,
     listen,
+    door,
     option(
         "--advertise",
         type=ADDRESS,
@@ -84,6 +97,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
         show_default="the address of --listen",
         help="Where query servers reach this node; needed if --listen is a wildcard such as 0.0.0.0.",
     ),
+    shown_to_nodes,
     kafka_url,
     retention,
     option(
@@ -119,16 +133,18 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 
     run_storage_node(
         options["listen"],
+        configs.door(options),
         options["data_dir"],
         configs.log(options),
         configs.node(options, name=options["name"]),
         configs.cluster(options),
+        caller=configs.caller(options, "node_"),
         advertise=options["advertise"],
     )
 
 
 @click.command()
-@options_of(config_option, listen, kafka_url, node_timeout, query_limits)
+@options_of(config_option, listen, door, shown_to_nodes, kafka_url, node_timeout, query_limits)
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
@@ -137,8 +153,14 @@ def query(ctx: click.Context, /, **options: Any) -> None:
     from tabor import configs
     from tabor.tiers import run_query
 
-    node_timeout_s = options["node_timeout"] / 1000
-    run_query(options["listen"], configs.log(options), configs.query(options), node_timeout_s=node_timeout_s)
+    run_query(
+        options["listen"],
+        configs.door(options),
+        configs.log(options),
+        configs.query(options),
+        caller=configs.caller(options, "node_"),
+        node_timeout_s=options["node_timeout"] / 1000,
+    )
 
 
 @click.command()

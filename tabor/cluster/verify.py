@@ -9,6 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from common.calling import Caller
 from common.errors import LogUnavailable, RetryableError
 from common.log.base import Append
 from common.record import NOTHING, encode_record
@@ -65,10 +66,10 @@ class Verdict:
         return self.agreed is not None and not self.wrong and self.equal >= self.wanted
 
 
-def run_verify(url: str, *, repair: bool, wait_s: float) -> bool:
+def run_verify(url: str, caller: Caller, *, repair: bool, wait_s: float) -> bool:
     """Compare all replicas and print what is wrong; says whether everything is right at last."""
     with reading(url) as cluster:
-        verdicts = verify(cluster, wait_s)
+        verdicts = verify(cluster, caller, wait_s)
         good = _print(verdicts)
         if good or not repair:
             return good
@@ -78,12 +79,12 @@ def run_verify(url: str, *, repair: bool, wait_s: float) -> bool:
             return False
         for partition, replica in odd:
             say(f"partition {partition} of {replica.node} is fetched anew")
-            ask_to_repair(replica.node, replica.address, partition)
+            ask_to_repair(replica.node, replica.address, partition, caller)
         _wait_repaired(cluster, [(partition, replica.node) for partition, replica in odd])
-        return _print(verify(cluster, wait_s))
+        return _print(verify(cluster, caller, wait_s))
 
 
-def verify(cluster: Reading, wait_s: float) -> list[Verdict]:
+def verify(cluster: Reading, caller: Caller, wait_s: float) -> list[Verdict]:
     """Put a mark into every partition and ask everybody who has it for its digest there."""
     layout, live = cluster.layout(), cluster.live()
     record = encode_record(NOTHING)
@@ -97,7 +98,7 @@ def verify(cluster: Reading, wait_s: float) -> list[Verdict]:
 
         def ask(partition: int, offset: int, name: str, address: str) -> tuple[int, Replica]:
             try:
-                digest, windows = fetch_mark(name, address, partition, offset, wait_s=wait_s)
+                digest, windows = fetch_mark(name, address, partition, offset, wait_s=wait_s, caller=caller)
             except RetryableError as error:
                 return partition, Replica(name, address, None, {}, str(error))
             return partition, Replica(name, address, digest, windows)

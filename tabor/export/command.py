@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import re2
 
+from common.calling import Caller
 from common.errors import CallerError
 from common.labels import METRIC_NAME
 from common.store import Matcher
@@ -23,7 +24,9 @@ from tabor.stopping import Stopped, stoppable
 from tabor.values import format_time
 
 
-def run_export(url: str, match: str, start_ms: int | None, end_ms: int | None, form: str, path: str) -> None:
+def run_export(
+    caller: Caller, url: str, match: str, start_ms: int | None, end_ms: int | None, form: str, path: str
+) -> None:
     """Write all samples of the series that match, in the closed range of times.
 
     Raises:
@@ -38,7 +41,7 @@ def run_export(url: str, match: str, start_ms: int | None, end_ms: int | None, f
         raise CallerError("--end is before --start")
     done = _Done()
     try:
-        with stoppable(), Server(url) as server, output(path) as file:
+        with stoppable(), Server(url, caller) as server, output(path) as file:
             found = bounds(server, match, start_ms, end_ms)
             times = found or (0, -1)
             if form == "openmetrics":

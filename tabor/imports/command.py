@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.calling import Caller
 from common.errors import CallerError
 from tabor.imports.sending import Sender
 from tabor.progress import say
@@ -13,7 +14,7 @@ from tabor.remote import Server
 _ARROW_STREAM_MAGIC = b"\xff\xff\xff\xff"
 
 
-def run_import(url: str, files: Sequence[Path], form: str, metric: str | None) -> bool:
+def run_import(caller: Caller, url: str, files: Sequence[Path], form: str, metric: str | None) -> bool:
     """Send the samples of all files; whether all were taken.
 
     Raises:
@@ -24,7 +25,7 @@ def run_import(url: str, files: Sequence[Path], form: str, metric: str | None) -
 
     # All of them first, so that nothing is sent if one has the wrong name.
     forms = [_form(path) if form == "auto" else form for path in files]
-    with Server(url) as server:
+    with Server(url, caller) as server:
         sender = Sender(server)
         for path, its_form in zip(files, forms, strict=True):
             before = sender.n_samples

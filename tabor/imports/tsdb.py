@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from common.calling import Caller
 from common.errors import CallerError
 from common.labels import LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, STALE_NAN_BITS, Selection
@@ -33,7 +34,7 @@ from tabor.remote import Server
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\]|\\.)*")="((?:[^"\\]|\\.)*)"(?:, ?|\})')
 
 
-def run_import_tsdb(url: str, folder: Path, promtool: str) -> bool:
+def run_import_tsdb(caller: Caller, url: str, folder: Path, promtool: str) -> bool:
     """Send all samples of a data folder that no Prometheus writes to; whether all were taken.
 
     Raises:
@@ -46,7 +47,7 @@ def run_import_tsdb(url: str, folder: Path, promtool: str) -> bool:
         )
     ranges, n_noted = time_ranges(folder), noted_histograms(folder)
     _check_unused(folder)
-    with _with_wal(folder) as readable, Server(url) as server, Bar(str(folder), total=len(ranges)) as bar:
+    with _with_wal(folder) as readable, Server(url, caller) as server, Bar(str(folder), total=len(ranges)) as bar:
         dump = _Dump(program, readable)
         sender = Sender(server)
         for done, (first_ms, last_ms) in enumerate(ranges, start=1):

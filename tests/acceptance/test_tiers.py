@@ -134,7 +134,7 @@ def run(process: Process, *flags: str) -> subprocess.CompletedProcess[str]:
 def test_a_node_that_cannot_take_part_says_why_in_one_line(tiers: Tiers) -> None:
     twin = run(tiers.node("a", process="twin"))
     assert f"a storage node named 'a' is alive at 127.0.0.1:{tiers.a.port}" in last_line(twin)
-    everywhere = run(tiers.node("c"), "--listen", f"0.0.0.0:{free_port()}")
+    everywhere = run(tiers.node("c"), "--listen", f"0.0.0.0:{free_port()}", "--insecure")
     assert "--advertise" in last_line(everywhere)
     local = run(tiers.query, "--log", "local", "--listen", f"127.0.0.1:{free_port()}")
     assert "kafka://" in last_line(local)

@@ -204,5 +204,6 @@ class Cluster:
 
     def _service(self, name: str, tier: str, *flags: str) -> Service:
         host, port = self.network.host(name), next(self._ports)
-        common = ["--log", self.url, "--listen", f"{host.address}:{port}"]
+        # A network of its own, which only these processes are in.
+        common = ["--log", self.url, "--listen", f"{host.address}:{port}", "--insecure"]
         return Service(name, host, port, [tier, *common, *flags], self.folder)

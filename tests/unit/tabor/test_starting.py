@@ -25,13 +25,16 @@ def test_the_end_of_no_start_changes_nothing() -> None:
 
 def test_a_server_that_runs_collects_garbage() -> None:
     code = (
-        "import asyncio, gc, socket\n"
+        "import asyncio, gc\n"
         "from tabor import starting\n"
         "starting.begin()\n"
-        "from tabor.serving import serving\n"
+        "from tabor.doors.door import Door\n"
+        "from tabor.serving import listen, serving\n"
+        "from tabor.values import Address\n"
         "async def main():\n"
-        "    async with serving(None, socket.create_server(('127.0.0.1', 0))):\n"
-        "        print(gc.isenabled())\n"
+        "    with listen(Address('127.0.0.1', 0), Door()) as entrance:\n"
+        "        async with serving(None, entrance):\n"
+        "            print(gc.isenabled())\n"
         "asyncio.run(main())"
     )
     assert in_a_process(code) == "True"

@@ -1,0 +1,74 @@
+"""TLS of the server side: from files to a context, and a context that can be exchanged while it serves."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.tls import load_authorities, load_certificate
+
+HANDSHAKE_S = 10.0
+"""Who has not finished the handshake by then is hung up on."""
+
+VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+CIPHER_SUITES = {
+    f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{openssl}"
+    for key in ("ECDSA", "RSA")
+    for go, openssl in (
+        ("AES_128_GCM_SHA256", "AES128-GCM-SHA256"),
+        ("AES_256_GCM_SHA384", "AES256-GCM-SHA384"),
+        ("CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305"),
+    )
+}
+"""Those of TLS 1.2 that are good, by the names that Prometheus' file has for them; those of 1.3 are all good."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """client_auth: whether clients have to show a certificate (True), may (False), or are not asked (None)."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    client_auth: bool | None = None
+    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+    max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    cipher_suites: tuple[str, ...] = ()
+
+    def files(self) -> tuple[Path, ...]:
+        return (self.cert, self.key, *(() if self.client_ca is None else (self.client_ca,)))
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """A context of what the files hold now. Raises StartupError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version, context.maximum_version = files.min_version, files.max_version
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1"])
+    suites = files.cipher_suites or tuple(CIPHER_SUITES)
+    context.set_ciphers(":".join(CIPHER_SUITES[suite] for suite in suites))
+    load_certificate(context, files.cert, files.key)
+    if files.client_ca is not None:
+        load_authorities(context, files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if files.client_auth else ssl.CERT_OPTIONAL
+    return context
+
+
+class ExchangeableContext(ssl.SSLContext):
+    """Stands for another context, which can be exchanged: connections made from then on have the new one.
+
+    An event loop begins each connection with `wrap_bio`, so whoever answers that exchanges all: certificate,
+    client authorities, versions. OpenSSL's callback for server names would exchange the certificate alone.
+    """
+
+    current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> ExchangeableContext:
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        self.current = current
+        return self
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*arguments, **named)
