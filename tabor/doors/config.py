@@ -171,7 +171,7 @@ def _parse(path: Path) -> Any:
     if len(data) > MAX_FILE_BYTES:
         raise StartupError(f"{path} has more than {MAX_FILE_BYTES} bytes")
     try:
-        parsed = yaml.load(data, Loader)
+        parsed = yaml.load(data, Loader)  # noqa: S506 (it is a SafeLoader)
     except yaml.MarkedYAMLError as error:
         # Not the error itself: it shows the line, which may have a secret in it.
         line = "" if error.problem_mark is None else f" (line {error.problem_mark.line + 1})"

@@ -31,6 +31,7 @@ RIGHTS: dict[str, Right] = {
     "/api/v1/rules": Right.READ,
     "/api/v1/scrape_pools": Right.READ,
     "/api/v1/series": Right.READ,
+    "/api/v1/status/queries/{id}": Right.ADMIN,
     "/api/v1/status/{name}": Right.READ,
     "/api/v1/targets": Right.READ,
     "/api/v1/targets/metadata": Right.READ,
