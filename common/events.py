@@ -8,34 +8,47 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from common import request_ids
+
 _set_up: Callable[[], None] | None = None
+_debugs = False
 
 
-def when_first_used(set_up: Callable[[], None]) -> None:
-    """Have structlog configured by `set_up`, once, before the first event."""
-    global _set_up
-    _set_up = set_up
+def when_first_used(set_up: Callable[[], None], *, debugs: bool = False) -> None:
+    """Have structlog configured by `set_up`, once, before the first event. debugs: such events are wanted."""
+    global _set_up, _debugs
+    _set_up, _debugs = set_up, debugs
+
+
+def _of_request(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with the id of the request that this context works for, if any."""
+    request_id = request_ids.current.get()
+    return {**fields, "request_id": request_id} if request_id and "request_id" not in fields else fields
 
 
 class EventLog:
-    """A logger that loads structlog with its first event."""
+    """A logger that loads structlog with its first event. Events of a request carry its id."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._logger: Any = None
 
+    def debug(self, event: str, **fields: Any) -> None:
+        if _debugs:
+            self._load().debug(event, **_of_request(fields))
+
     def info(self, event: str, **fields: Any) -> None:
-        self._load().info(event, **fields)
+        self._load().info(event, **_of_request(fields))
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._load().warning(event, **fields)
+        self._load().warning(event, **_of_request(fields))
 
     def error(self, event: str, **fields: Any) -> None:
-        self._load().error(event, **fields)
+        self._load().error(event, **_of_request(fields))
 
     def exception(self, event: str, **fields: Any) -> None:
         """With the traceback of the exception being handled."""
-        self._load().exception(event, **fields)
+        self._load().exception(event, **_of_request(fields))
 
     def _load(self) -> Any:
         global _set_up

@@ -17,8 +17,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import structlog
-
 from common.control.base import ControlRecord, ControlTopic
 from common.control.events import (
     Event,
@@ -33,6 +31,7 @@ from common.control.events import (
 )
 from common.control.members import LIVE_S, Member, Members
 from common.errors import CorruptError, LogUnavailable, StartupError
+from common.events import EventLog
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ _RETRY_S = 0.5
 _LOOK_S = 0.1
 _LEAVE_S = 2.0
 
-_log = structlog.get_logger("membership")
+_log = EventLog("membership")
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,13 +156,11 @@ class GroupCommitter(Generic[Outcome]):
         taken: list[tuple[Future[Outcome], Outcome]] = []
         deadline = time.monotonic() + self._config.linger_s
         self._batcher.begin(self._clock())
-        decode_s = 0.0
         while self._batcher.n_rows < self._config.max_group_samples:
             item = self._next_item(deadline, len(taken))
             if item is None:
                 break
             before = self._batcher.mark()
-            started = time.perf_counter()
             try:
                 outcome = item.take(self._batcher)
             except Exception as error:
@@ -171,14 +169,11 @@ class GroupCommitter(Generic[Outcome]):
                 self._closed(1)
                 item.future.set_exception(error)
                 continue
-            finally:
-                decode_s += time.perf_counter() - started
             if self._batcher.mark() == before:
                 self._closed(1)
                 item.future.set_result(outcome)
             else:
                 taken.append((item.future, outcome))
-        self._metrics.decode_seconds.inc(decode_s)
         if taken:
             self._send(taken)
 
@@ -231,6 +226,7 @@ class GroupCommitter(Generic[Outcome]):
         self._count(group, sealed - started, time.perf_counter() - sealed)
 
         def settle(done: Future[list[int]]) -> None:
+            self._metrics.commit_seconds.observe(time.perf_counter() - sealed)
             error = done.exception()
             if error is not None and not isinstance(error, TaborError):
                 error = LogUnavailable(f"the log failed: {error}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
@@ -33,6 +34,15 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+class _Route(NamedTuple):
+    """What whoever counts requests knows of a route, as of those of the framework."""
+
+    path: str
+
+
+_ROUTES = {path: _Route(path) for path in PATHS}
+
+
 def router(ingestor: Ingestor) -> APIRouter:
     """The routes of remote write for this ingestor."""
     routes = APIRouter()
@@ -51,6 +61,7 @@ def in_front_of(app: App, ingestor: Ingestor) -> App:
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "POST":
+            scope["route"] = _ROUTES[scope["path"]]
             await endpoint(scope, receive, send)
         else:
             await app(scope, receive, send)
@@ -81,7 +92,9 @@ class WriteEndpoint:
             ingestor.check_open()
             version = version_of(headers.get(b"content-type", ""), headers.get(b"content-encoding", ""))
             declared = headers.get(b"content-length", "0")
+            started = time.perf_counter()
             body = await _read_body(receive, declared, ingestor.config.max_compressed_bytes)
+            ingestor.metrics.receive_seconds.inc(time.perf_counter() - started)
             outcome = await self._outcome(ingestor.submit_v2(body) if version == 2 else ingestor.submit(body))
         except RequestRefused as error:
             return _text(error.status, str(error), *(_written(None) if version == 2 else ()))

@@ -91,7 +91,9 @@ class Ingestor:
         self.metrics.received_bytes.inc(len(body))
 
         def take(batcher: Batcher) -> Taken:
+            started = time.perf_counter()
             taken = read(body, batcher)
+            self._count_stages(time.perf_counter() - started)
             self.metrics.series_created.inc(taken.n_created)
             for fault, n_series in taken.faults:
                 self.metrics.series_refused.labels(fault.value).inc(n_series)
@@ -101,6 +103,13 @@ class Ingestor:
             return taken
 
         return self._committer.offer(take, len(body))
+
+    def _count_stages(self, seconds: float) -> None:
+        reader, metrics = self._reader, self.metrics
+        metrics.decompress_seconds.inc(reader.decompress_s)
+        metrics.walk_seconds.inc(reader.walk_s)
+        metrics.batch_seconds.inc(max(0.0, seconds - reader.decompress_s - reader.walk_s))
+        reader.decompress_s = reader.walk_s = 0.0
 
     def delete(self, tombstones: Sequence[Tombstone]) -> Future[list[int]]:
         """Put tombstones into the log; they hold for all that was acknowledged before.

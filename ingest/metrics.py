@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 
 class IngestMetrics:
@@ -39,12 +39,25 @@ class IngestMetrics:
         self.record_bytes = Counter(
             "tabor_ingest_record_bytes_total", "Bytes of records sent to the log.", registry=registry
         )
-        self.stage_seconds = Counter(
-            "tabor_ingest_stage_seconds_total", "Time spent by the ingest thread.", ["stage"], registry=registry
+        stages = Counter(
+            "tabor_ingest_stage_seconds_total",
+            "Time spent in each stage of writes: receiving bodies of remote write, decompressing, walking them, "
+            "batching their samples, encoding records, appending them to the log.",
+            ["stage"],
+            registry=registry,
         )
-        self.decode_seconds = self.stage_seconds.labels("decode")
-        self.encode_seconds = self.stage_seconds.labels("encode")
-        self.append_seconds = self.stage_seconds.labels("append")
+        self.receive_seconds = stages.labels("receive")
+        self.decompress_seconds = stages.labels("decompress")
+        self.walk_seconds = stages.labels("walk")
+        self.batch_seconds = stages.labels("batch")
+        self.encode_seconds = stages.labels("encode")
+        self.append_seconds = stages.labels("append")
+        self.commit_seconds = Histogram(
+            "tabor_ingest_commit_seconds",
+            "Time from when a group commit was given to the log until the log acknowledged it.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+            registry=registry,
+        )
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass
 
 import cramjam
@@ -73,6 +74,8 @@ class RemoteWriteReader:
         self._set_buffer(_FIRST_BUFFER_BYTES)
         self._set_unknown(_FIRST_UNKNOWN)
         self._others = np.empty((_FIRST_OTHERS, 6), dtype=np.int64)
+        self.decompress_s = self.walk_s = 0.0
+        """How long that took the last time; whoever adds them up sets them to 0."""
 
     def take(self, body: bytes, batcher: Batcher) -> Taken:
         """Put what a request has, as it was sent (a snappy block), behind what the batcher has.
@@ -100,7 +103,9 @@ class RemoteWriteReader:
         return self._take(size, batcher)
 
     def _take(self, size: int, batcher: Batcher) -> Taken:
+        started = time.perf_counter()
         self._walk(size, batcher)
+        self.walk_s = time.perf_counter() - started
         try:
             return self._settle(batcher)
         finally:
@@ -117,6 +122,7 @@ class RemoteWriteReader:
 
     def _decompress(self, body: bytes) -> int:
         """Decompress into the buffer; returns the size."""
+        started = time.perf_counter()
         size = uncompressed_size(body)
         self._check_size(size, self._config.max_body_bytes)
         if len(self._buffer) < size + 16:
@@ -127,6 +133,7 @@ class RemoteWriteReader:
             raise BadRequest(f"the body is not valid snappy: {error}") from None
         if written != size or (size == 0 and len(body) != 1):
             raise BadRequest("the body is not valid snappy: its size differs from its header")
+        self.decompress_s = time.perf_counter() - started
         return size
 
     def _check_size(self, size: int, limit: int) -> None:

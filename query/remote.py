@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import Counter
 
-from common import tally
+from common import request_ids, tally
 from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
@@ -237,13 +237,8 @@ class RemoteStore:
         if terms is None or terms.store is not self:
             terms = _Terms(self, self._eventual())
 
-        # Of the query; attempts run on threads that have no context of it.
-        counts = tally.current()
-
         def ask(member: Member, request: ReadRequest, sign: Callable[[], None], deadline_s: float) -> T:
-            counts.nodes.add(member.name)
-            counts.node_reads += 1
-            return self._ask_one(member, read, request, decode, sign, deadline_s, counts)
+            return self._ask_one(member, read, request, decode, sign, deadline_s)
 
         return join(self._scatter.ask(read, asked, ask, replace(terms.terms, check=check)))
 
@@ -255,17 +250,19 @@ class RemoteStore:
         decode: Callable[[FrameReader], T],
         sign: Callable[[], None],
         deadline_s: float,
-        counts: tally.Tally,
     ) -> T:
         import httpx
 
+        counts = tally.current()
+        counts.nodes.add(member.name)
+        counts.node_reads += 1
         body = encode_request(request)
         try:
             with self._client.stream(
                 "POST",
                 self._caller.url(member.address, PATHS[read]),
                 content=body,
-                headers={"Content-Type": "application/json", **self._caller.headers()},
+                headers={"Content-Type": "application/json", **self._caller.headers(), **request_ids.passed_on()},
             ) as response:
                 sign()
                 if response.status_code != 200:

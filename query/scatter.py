@@ -11,6 +11,7 @@ cannot double the load of nodes that have too much of it already.
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 import time
@@ -191,9 +192,9 @@ class Scatter:
         self._latencies[read].recent_s.append(seconds)
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run a job on a thread of its own. Raises RetryableError when closed."""
+        """Run a job on a thread of its own, in the context of the caller. Raises RetryableError when closed."""
         try:
-            self._threads.submit(job)
+            self._threads.submit(contextvars.copy_context().run, job)
         except RuntimeError:
             raise RetryableError("the server is stopping") from None
 

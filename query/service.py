@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
-from common import tally
+from common import request_ids, tally
 from common.access import principal_of
 from common.errors import CallerError, RetryableError
 from common.store import SeriesStore
@@ -141,6 +141,7 @@ class QueryService:
             text=parameters.get("query") or " ".join(parameters.all("match[]")),
             client=f"{client.host}:{client.port}" if client is not None else "",
             principal=principal_of(request.scope).name,
+            request_id=request.scope.get(request_ids.SCOPE_KEY, ""),
             stats=parameters.get("stats"),
         )
         return Wanted(consistency or self.config.consistency, partial == "true", asked)
@@ -184,8 +185,9 @@ class QueryService:
                 return work(budget)
 
         try:
-            # What a store remembers of one query, such as how far it must have read, is not for the next one.
-            future = self._threads.submit(contextvars.Context().run, job)
+            # What a store remembers of one query, such as how far it must have read, is not for the next one; the
+            # id of the request goes along.
+            future = self._threads.submit(contextvars.copy_context().run, job)
         except RuntimeError as error:
             self._slots.release()
             self.queries.end(running, error)

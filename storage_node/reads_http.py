@@ -10,6 +10,7 @@ that whoever asks can tell a node that works from one that hangs. Errors of the 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -17,12 +18,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import Any, Protocol
 
-import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from common.errors import CallerError, RetryableError
+from common.events import EventLog
 from common.store import SeriesStore
 from common.wire import answers
 from common.wire.frames import MEDIA_TYPE, Kind, frame, json_frame
@@ -39,7 +40,7 @@ Frames = Iterator[bytes]
 Work = Callable[[SeriesStore, ReadRequest, Sequence[threading.Event]], Frames]
 """Does a read; it should end early once one of the events is set."""
 
-_log = structlog.get_logger("storage_node")
+_log = EventLog("storage_node")
 
 
 class PartitionedStore(Protocol):
@@ -121,7 +122,8 @@ class NodeReads:
             return work(self._store.over(asked.partitions), asked, (gone, self._closing))
 
         try:
-            future = self._threads.submit(job)
+            # In the context of the request, so that what is logged has its id.
+            future = self._threads.submit(contextvars.copy_context().run, job)
         except RuntimeError:
             self._slots.release()
             raise RetryableError("the node is stopping") from None

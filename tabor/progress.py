@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 _LINE_EVERY_S = 5.0
 
 
+_write: Callable[[str], None] | None = None
+
+
 def say(text: str) -> None:
     """A line for people, on standard error: standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
+    if _write is not None:
+        _write(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def say_by(write: Callable[[str], None] | None) -> None:
+    """Have lines for people written by something else: where all of standard error is to be events."""
+    global _write
+    _write = write
 
 
 class Bar:

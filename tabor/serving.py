@@ -24,6 +24,7 @@ from tabor import starting
 from tabor.doors.door import Door
 from tabor.doors.gate import App
 from tabor.doors.tls import HANDSHAKE_S
+from tabor.observing import observed
 from tabor.progress import say
 from tabor.values import Address
 
@@ -173,7 +174,7 @@ async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
     """
     door = entrance.door
     config = uvicorn.Config(
-        door.in_front_of(app),
+        observed(door.in_front_of(app)),
         http="httptools",
         loop="none",
         ws="none",

@@ -10,6 +10,8 @@ import click
 
 from common.log.base import DEFAULT_PARTITIONS
 from ingest.config import MAX_ACTIVE_SERIES
+from tabor.logging import FORMATS as LOG_FORMATS
+from tabor.logging import LEVELS as LOG_LEVELS
 from tabor.settings import option
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 
@@ -74,6 +76,17 @@ def _shown(prefix: str, to: str) -> Callable[[F], F]:
 
 shown_to_nodes = _shown("node-", "storage nodes")
 shown_to_server = _shown("", "the server")
+logs = options_of(
+    option(
+        "--log-format",
+        type=click.Choice(LOG_FORMATS),
+        default="auto",
+        help="Of standard error; auto: text for people, and events as text on a terminal, as JSON elsewhere.",
+    ),
+    option(
+        "--log-level", type=click.Choice(LOG_LEVELS), default="info", help="From which level on events are logged."
+    ),
+)
 log_url = option(
     "--log",
     default="local",

@@ -17,6 +17,7 @@ from tabor.cli.options import (
     listen,
     log_retention,
     log_url,
+    logs,
     node_timeout,
     options_of,
     partitions,
@@ -34,6 +35,7 @@ from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 @click.command()
 @options_of(
     config_option,
+    logs,
     data_dir,
     listen,
     door,
@@ -71,7 +73,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, listen, door, kafka_url, partitions, ingest_limits)
+@options_of(config_option, logs, listen, door, kafka_url, partitions, ingest_limits)
 @click.pass_context
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
@@ -86,6 +88,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
 @click.command()
 @options_of(
     config_option,
+    logs,
     option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
     data_dir,
     listen,
@@ -144,7 +147,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, listen, door, shown_to_nodes, kafka_url, node_timeout, query_limits)
+@options_of(config_option, logs, listen, door, shown_to_nodes, kafka_url, node_timeout, query_limits)
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
@@ -164,7 +167,7 @@ def query(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, data_dir, log_url, kept_retention)
+@options_of(config_option, logs, data_dir, log_url, kept_retention)
 @click.option(
     "--force", is_flag=True, help="Rebuild even if the log has lost its start: what only the views have goes."
 )
@@ -186,7 +189,7 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 
 def _start(ctx: click.Context) -> None:
     share_arenas()
-    configure_logging()
+    configure_logging(ctx.params["log_format"], ctx.params["log_level"])
     say(f"{ctx.command_path}, configuration:")
     for line in effective(ctx):
         say(line)

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common import request_ids
 from common.control.events import Event, EventKind, encode_record, key_of
 from common.errors import CallerError, LogUnavailable, RetryableError
 from common.labels import LabelTable, canonical_labels
@@ -40,6 +41,7 @@ from query.engine.budget import Budget
 from query.remote import RemoteStore
 from query.service import QueryService, Wanted
 from storage_node.reads_http import NodeReads
+from tabor.observing import observed
 from tests.memory_control import Broker
 from tests.memory_store import MemoryStore
 from tests.processes import wait_for
@@ -86,7 +88,7 @@ def serving(node: Node) -> Iterator[str]:
     reads = NodeReads(node.name, node, keep_alive_s=0.05)
     app = FastAPI()
     app.include_router(reads.router())
-    with served(app) as address:
+    with served(observed(app)) as address:
         try:
             yield address
         finally:
@@ -627,3 +629,30 @@ def test_a_partition_without_a_node_is_missing_from_a_partial_answer_which_says_
                 queries.run(names, Wanted("eventual")).result(30)
     finally:
         queries.close()
+
+
+def test_a_storage_node_learns_the_id_of_the_request_that_a_query_came_with() -> None:
+    seen: list[str] = []
+
+    class Noting(Node):
+        def over(self, partitions: Sequence[int]) -> Any:
+            seen.append(request_ids.current.get())
+            return super().over(partitions)
+
+    def ask(cluster: Cluster) -> None:
+        request_ids.current.set("from-the-client")
+        service = QueryService(cluster.store, QueryConfig())
+        try:
+            terms = {"lookback_ms": None, "timeout_s": None, "wanted": Wanted("eventual")}
+            tally = service.instant("up", 10, finish=lambda _, budget: budget.tally, **terms).result(10)  # type: ignore[arg-type]
+        finally:
+            service.close()
+        assert (tally.nodes, tally.partitions) == ({"a"}, 2)
+        assert tally.node_reads >= 1
+        assert tally.received_bytes > 0
+
+    node = Noting("a")
+    with serving(node) as address, contextlib.closing(Cluster()) as cluster:
+        cluster.announce("a", address)
+        contextvars.copy_context().run(ask, cluster)
+    assert set(seen) == {"from-the-client"}

@@ -1,0 +1,28 @@
+"""The id of a request, the same in every process and log event that has to do with it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextvars import ContextVar
+
+HEADER = "X-Request-ID"
+SCOPE_KEY = "tabor.request_id"
+"""Where the ASGI scope has it."""
+_ACCEPTED = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+current: ContextVar[str] = ContextVar("tabor_request_id", default="")
+"""The id of the request that this context works for; '' if it works for none."""
+
+
+def accepted(sent: bytes | None) -> str:
+    """The id that a client sent, if it can be written into logs and headers as it is; else a new one."""
+    if sent is not None and _ACCEPTED.fullmatch(sent):
+        return sent.decode()
+    return secrets.token_hex(8)
+
+
+def passed_on() -> dict[str, str]:
+    """The header by which another process learns of the request that this context works for."""
+    request_id = current.get()
+    return {HEADER: request_id} if request_id else {}
