@@ -643,8 +643,10 @@ def test_a_storage_node_learns_the_id_of_the_request_that_a_query_came_with() ->
         request_ids.current.set("from-the-client")
         service = QueryService(cluster.store, QueryConfig())
         try:
-            terms = {"lookback_ms": None, "timeout_s": None, "wanted": Wanted("eventual")}
-            tally = service.instant("up", 10, finish=lambda _, budget: budget.tally, **terms).result(10)  # type: ignore[arg-type]
+            found, tally = service.run(
+                lambda store, budget: (store.select(UP, *EVERYTHING, 10), budget.tally), Wanted("eventual")
+            ).result(10)
+            assert len(found.timestamps) == 2
         finally:
             service.close()
         assert (tally.nodes, tally.partitions) == ({"a"}, 2)
