@@ -37,13 +37,15 @@ class LogOptions:
     retention_ms: int | None
     retention_bytes: int | None
 
-    def open(self, data_dir: Path | None) -> Log:
+    def open(self, data_dir: Path | None, *, reads: bool = True, writes: bool = True) -> Log:
         return open_log(
             self.url,
             data_dir=data_dir,
             partitions=self.partitions,
             retention_ms=self.retention_ms,
             retention_bytes=self.retention_bytes,
+            reads=reads,
+            writes=writes,
         )
 
 

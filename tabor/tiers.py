@@ -49,7 +49,7 @@ def run_ingest(address: Address, door: Door, log_options: LogOptions, config: In
     """Serve remote write until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
         entrance = stack.enter_context(listen(address, door))
-        log = _open_log(log_options, stack)
+        log = _open_log(log_options, stack, reads=False)
         serve(lambda: _serve_ingest(entrance, log, config))
     say("stopped; everything acknowledged is in the log")
 
@@ -101,8 +101,8 @@ def run_query(
     """
     with ExitStack() as stack:
         entrance = stack.enter_context(listen(address, door))
-        log = _open_log(log_options, stack)
-        membership = _follow(log_options, node_timeout_s, stack)
+        log = _open_log(log_options, stack, reads=False, writes=False)
+        membership = _follow(log_options, node_timeout_s, stack, writes=False)
         serve(lambda: _serve_query(entrance, caller, log, membership, config))
     say("stopped")
 
@@ -291,21 +291,21 @@ async def _until(condition: Callable[[], bool], stop: asyncio.Event) -> bool:
     return False
 
 
-def _open_log(options: LogOptions, stack: ExitStack) -> KafkaLog:
+def _open_log(options: LogOptions, stack: ExitStack, *, reads: bool = True, writes: bool = True) -> KafkaLog:
     if options.url == "local":
         raise StartupError(
             "a tier by itself needs the log on Kafka: give --log kafka://host:port,host:port/prefix"
         )
     kernels.ensure()
-    log = options.open(None)
+    log = options.open(None, reads=reads, writes=writes)
     assert isinstance(log, KafkaLog), "every log but 'local' is on Kafka"
     stack.callback(log.close)
     return log
 
 
-def _follow(options: LogOptions, live_s: float, stack: ExitStack) -> Membership:
+def _follow(options: LogOptions, live_s: float, stack: ExitStack, *, writes: bool = True) -> Membership:
     where = parse_kafka_url(options.url)
-    topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options)
+    topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options, writes=writes)
     stack.callback(topic.close)
     membership = Membership(topic, live_s=live_s)
     membership.start()

@@ -20,7 +20,7 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,9 +143,7 @@ class JavaBroker:
         config.write_text(self._config(data))
         if not data.exists():
             subprocess.run(
-                self._java(
-                    "kafka.tools.StorageTool", "format", "--standalone", "-t", _cluster_id(), "-c", str(config)
-                ),
+                self._java("kafka.tools.StorageTool", *self._format(), "-t", _cluster_id(), "-c", str(config)),
                 check=True,
                 capture_output=True,
                 timeout=START_TIMEOUT_S,
@@ -159,10 +157,17 @@ class JavaBroker:
                 start_new_session=True,
             )
         try:
-            wait_until_it_answers(self.bootstrap, lambda: self._ended_early())
+            wait_until_it_answers(self.bootstrap, lambda: self._ended_early(), self._client_options())
         except BaseException:
             self.kill()
             raise
+
+    def _format(self) -> list[str]:
+        return ["format", "--standalone"]
+
+    def _client_options(self) -> dict[str, str]:
+        """How librdkafka reaches it."""
+        return {}
 
     def _java(self, *arguments: str) -> list[str]:
         # One tier of compilation: a broker of the tests lives too briefly to earn the second.
@@ -170,7 +175,10 @@ class JavaBroker:
         return ["java", *options, "-cp", self._jars, *arguments]
 
     def _config(self, data: Path) -> str:
-        settings = {
+        return "".join(f"{name}={value}\n" for name, value in self._settings(data).items())
+
+    def _settings(self, data: Path) -> dict[str, object]:
+        return {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
@@ -186,7 +194,6 @@ class JavaBroker:
             "broker.session.timeout.ms": 1000,
             "broker.heartbeat.interval.ms": 250,
         }
-        return "".join(f"{name}={value}\n" for name, value in settings.items())
 
     def _ended_early(self) -> str | None:
         if self._process is None or self._process.poll() is None:
@@ -297,10 +304,16 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def wait_until_it_answers(bootstrap: str, ended: Any = lambda: None) -> None:
-    """Return when the broker answers a metadata request; raise NoBroker when it ended or takes too long."""
+def wait_until_it_answers(
+    bootstrap: str, ended: Any = lambda: None, options: Mapping[str, str] | None = None
+) -> None:
+    """Return when the broker answers a metadata request; raise NoBroker when it ended or takes too long.
+
+    options: librdkafka's.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+    config = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+    admin = AdminClient({**config, **(options or {})})
     while True:
         with contextlib.suppress(KafkaException):
             if admin.list_topics(timeout=1.0).brokers:

@@ -6,16 +6,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic
 
 from common.control.base import ControlRecord
 from common.errors import LogUnavailable, StartupError
+from common.log.kafka_user import READ, WRITE, KafkaUser, concerns_groups
 
 DELIVERY_TIMEOUT_S = 8.0
 _REQUEST_TIMEOUT_S = 5.0
@@ -38,33 +39,34 @@ _rdkafka_log.propagate = False
 class KafkaControlTopic:
     """See `common.control.base.ControlTopic`. The topic is made if it is missing.
 
-    options: librdkafka's, as for the log.
+    options: librdkafka's, as for the log. writes: whether `send` will be called; the user needs the right for it.
     Raises:
-        StartupError: no broker answers, an option is wrong, or the topic has several partitions.
+        StartupError: no broker answers or lets us in, an option is wrong, a right is missing, or the topic has
+          several partitions.
     """
 
     def __init__(
-        self, bootstrap: str, prefix: str, *, options: Mapping[str, str], timeout_s: float = 10.0
+        self,
+        bootstrap: str,
+        prefix: str,
+        *,
+        options: Mapping[str, str],
+        timeout_s: float = 10.0,
+        writes: bool = True,
     ) -> None:
         self._name = f"{prefix}.control"
+        self._user = KafkaUser(bootstrap, options)
         self._config = {
             "reconnect.backoff.max.ms": 1000,
             **options,
             "bootstrap.servers": bootstrap,
             "client.id": "tabor-control",
             "logger": _rdkafka_log,
+            "error_cb": self._user.on_error,
         }
         try:
-            self._make_topic(timeout_s)
-            self._producer = Producer(
-                {
-                    **self._config,
-                    "acks": "all",
-                    "enable.idempotence": True,
-                    "linger.ms": 0,
-                    "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
-                }
-            )
+            self._make_topic([READ, WRITE] if writes else [READ], timeout_s)
+            self._producer = self._open_producer() if writes else None
             self._consumer = Consumer(
                 {
                     **self._config,
@@ -86,9 +88,22 @@ class KafkaControlTopic:
         self._reports = threading.Thread(target=self._serve_reports, name="tabor-control-kafka", daemon=True)
         self._reports.start()
 
-    def _make_topic(self, timeout_s: float) -> None:
+    def _open_producer(self) -> Any:
+        return Producer(
+            {
+                **self._config,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "message.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
+            }
+        )
+
+    def _make_topic(self, rights: Sequence[AclOperation], timeout_s: float) -> None:
         admin = AdminClient(self._config)
         deadline = time.monotonic() + timeout_s
+        self._user.metadata(admin, timeout_s)
+        self._user.check_rights(admin, self._name, rights, timeout_s)
         topic = NewTopic(self._name, num_partitions=1, replication_factor=-1, config=TOPIC_CONFIG)
         while (partitions := self._count_partitions(admin, timeout_s)) == 0:
             if time.monotonic() > deadline:
@@ -97,14 +112,14 @@ class KafkaControlTopic:
                 admin.create_topics([topic], request_timeout=timeout_s)[self._name].result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
+                    raise self._user.cannot_create(self._name, error.args[0]) from None
             admin.poll(0.05)
         if partitions != 1:
             raise StartupError(f"the topic {self._name!r} has {partitions} partitions; it must have one")
 
     def _count_partitions(self, admin: Any, timeout_s: float) -> int:
         """Partitions of the topic, 0 while it does not exist or has no leader."""
-        found = admin.list_topics(timeout=timeout_s).topics.get(self._name)
+        found = self._user.metadata(admin, timeout_s).topics.get(self._name)
         if found is None or found.error is not None or any(p.leader < 0 for p in found.partitions.values()):
             return 0
         return len(found.partitions)
@@ -118,6 +133,7 @@ class KafkaControlTopic:
         return self._position
 
     def send(self, key: str, value: bytes | None) -> Future[int]:
+        assert self._producer is not None, "the topic was opened with writes=False"
         future: Future[int] = Future()
         future.set_running_or_notify_cancel()
         try:
@@ -144,7 +160,8 @@ class KafkaControlTopic:
             messages += self._consumer.consume(_POLL_RECORDS, 0.0) if messages else []
         except (KafkaException, RuntimeError) as refused:
             raise LogUnavailable(f"{self._name} cannot be read: {refused}") from None
-        found = []
+        found: list[ControlRecord] = []
+        failure: str | None = None
         for message in messages:
             error = message.error()
             if error is None:
@@ -159,20 +176,24 @@ class KafkaControlTopic:
                 )
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._position = max(self._position, message.offset())
-            elif not found:
-                raise LogUnavailable(f"{self._name} cannot be read: {error.str()}")
+            elif not concerns_groups(error):
+                failure = error.str()
+        # What was read is behind the consumer's position, and would not come again.
+        if failure is not None and not found:
+            raise LogUnavailable(f"{self._name} cannot be read: {failure}")
         return found
 
     def close(self) -> None:
         if self._closed.is_set():
             return
-        self._producer.flush(_REQUEST_TIMEOUT_S)
+        if self._producer is not None:
+            self._producer.flush(_REQUEST_TIMEOUT_S)
         self._closed.set()
         self._reports.join()
         self._consumer.close()
 
     def _serve_reports(self) -> None:
-        while not self._closed.is_set():
+        while self._producer is not None and not self._closed.is_set():
             self._producer.poll(0.1)
 
 

@@ -27,6 +27,7 @@ from common.events import EventLog
 from common.log.base import DEFAULT_PARTITIONS, Append, Bounds
 from common.log.checks import check_positions, check_records
 from common.log.kafka_reader import KafkaLogReader
+from common.log.kafka_user import READ, WRITE, KafkaUser
 
 DEFAULT_DELIVERY_TIMEOUT_S = 30.0
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
@@ -79,8 +80,10 @@ class KafkaLog:
     create: whether a missing topic is made, with the cluster's default replication and, unless
       retention_ms or retention_bytes (of the whole log) are given, without any retention.
     delivery_timeout_s: after this an append that no broker took fails.
+    reads, writes: what will be done with it; where neither is, only its bounds can be asked for.
     Raises:
-        StartupError: no broker answers, an option is wrong, or the topic is missing or has other partitions.
+        StartupError: no broker answers or lets us in, an option is wrong, a right is missing, or the topic is
+          missing or has other partitions.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class KafkaLog:
         delivery_timeout_s: float = DEFAULT_DELIVERY_TIMEOUT_S,
         connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S,
         max_queued_bytes: int = DEFAULT_QUEUED_BYTES,
+        reads: bool = True,
+        writes: bool = True,
     ) -> None:
         self.topic = f"{prefix}.samples"
         self._bootstrap = bootstrap
@@ -105,12 +110,12 @@ class KafkaLog:
         for name in self._options:
             if name in _FIXED:
                 raise StartupError(f"the Kafka option {name!r} cannot be set: {_FIXED[name]}")
-        self._last_error: str | None = None
+        self._user = KafkaUser(bootstrap, self._options)
+        self._rights = [right for right, used in ((READ, reads), (WRITE, writes)) if used]
         self._started = False
         self._said_at_s: dict[int, float] = {}
         self._failed_for_good = False
         try:
-            self._producer = Producer(self._producer_config())
             self._asker = Consumer(self._consumer_config())
             self._admin = admin = AdminClient(self._config())
         except KafkaException as error:
@@ -121,6 +126,11 @@ class KafkaLog:
                 "retention.bytes": retention_bytes,
             }
             self._partitions = self._agree_on_partitions(admin, partitions, create, retention, connect_timeout_s)
+            # Made last: an idempotent producer asks for rights of its own as soon as it has a broker.
+            self._producer: Any = Producer(self._producer_config()) if writes else None
+        except KafkaException as error:
+            self._asker.close()
+            raise StartupError(f"Kafka options are wrong: {_text(error)}") from None
         except BaseException:
             self._asker.close()
             raise
@@ -134,7 +144,9 @@ class KafkaLog:
         self._closed = threading.Event()
         self._retired: deque[Any] = deque()
         self._started = True
-        self._poller = threading.Thread(target=self._poll, name="tabor-log-kafka", daemon=True)
+        self._poller = threading.Thread(
+            target=self._poll if writes else self._closed.wait, name="tabor-log-kafka", daemon=True
+        )
         self._poller.start()
 
     # Configuration and start.
@@ -182,7 +194,7 @@ class KafkaLog:
         }
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = error.str()
+        self._user.on_error(error)
         # Every client reports every attempt to reconnect; the same kind of error is said once in a while.
         now_s = time.monotonic()
         if self._started and now_s > self._said_at_s.get(error.code(), 0.0) + _SAME_ERROR_S:
@@ -201,18 +213,20 @@ class KafkaLog:
     ) -> int:
         deadline = time.monotonic() + timeout_s
         found = self._count_partitions(admin, deadline)
+        exists = self._user.check_rights(admin, self.topic, self._rights, _REQUEST_TIMEOUT_S)
         if found == 0:
-            if not create:
+            if not create and not exists:
                 raise StartupError(
                     f"there is no topic {self.topic!r} at {self._bootstrap}; create it with"
                     f" kafka-topics.sh --bootstrap-server {self._bootstrap} --create --topic {self.topic}"
                     f" --partitions {wanted or DEFAULT_PARTITIONS} --config retention.ms=-1"
                 )
-            self._create_topic(admin, wanted or DEFAULT_PARTITIONS, retention, deadline)
+            if not exists:
+                self._create_topic(admin, wanted or DEFAULT_PARTITIONS, retention, deadline)
             while (found := self._count_partitions(admin, deadline)) == 0:
                 if time.monotonic() > deadline:
                     raise StartupError(
-                        f"the topic {self.topic!r} was created but has no leader after {timeout_s:g} s"
+                        f"the topic {self.topic!r} has no leader for all partitions after {timeout_s:g} s"
                     )
                 self._asker.poll(0.05)
         if wanted is not None and found != wanted:
@@ -224,12 +238,7 @@ class KafkaLog:
 
     def _count_partitions(self, admin: Any, deadline: float) -> int:
         """Partitions of the topic, 0 if it does not exist or not all of them have a leader yet."""
-        try:
-            metadata = admin.list_topics(timeout=max(0.1, deadline - time.monotonic()))
-        except KafkaException as error:
-            admin.poll(0)  # serves the error callback, which knows more
-            cause = (self._last_error or _text(error)).partition(" (after")[0]
-            raise StartupError(f"no Kafka broker answers at {self._bootstrap}: {cause}; start it first") from None
+        metadata = self._user.metadata(admin, max(0.1, deadline - time.monotonic()))
         topic = metadata.topics.get(self.topic)
         if topic is None or topic.error is not None or any(p.leader < 0 for p in topic.partitions.values()):
             return 0
@@ -246,7 +255,7 @@ class KafkaLog:
             admin.create_topics([topic], request_timeout=timeout_s)[self.topic].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise StartupError(f"cannot create the topic {self.topic!r}: {_text(error)}") from None
+                raise self._user.cannot_create(self.topic, error.args[0]) from None
 
     # The contract.
 
@@ -260,6 +269,7 @@ class KafkaLog:
         if not records:
             pending.future.set_result([])
             return pending.future
+        assert self._producer is not None, "the log was opened with writes=False"
         with self._lock:
             if self._closing:
                 raise LogUnavailable("the log is closed")
@@ -352,7 +362,8 @@ class KafkaLog:
             self._poller.join()
             return
         # Every record is delivered or given up within the delivery timeout.
-        self._producer.flush(self._delivery_timeout_s + 1.0)
+        if self._producer is not None:
+            self._producer.flush(self._delivery_timeout_s + 1.0)
         self._closed.set()
         self._poller.join()
         self._asker.close()

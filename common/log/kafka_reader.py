@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from common.errors import LogUnavailable
 from common.log.base import LogRecord
+from common.log.kafka_user import concerns_groups
 
 _REQUEST_TIMEOUT_S = 5.0
 _CONSUME_RECORDS = 64
@@ -71,7 +72,7 @@ class KafkaLogReader:
             if error is None:
                 self._ready.append(LogRecord(message.partition(), message.offset(), message.value() or b""))
                 self._positions[message.partition()] = message.offset() + 1
-            else:
+            elif not concerns_groups(error):
                 # Whatever it was, the consumer is told again where to go on.
                 self._assigned = False
                 failure = self._explain(message.partition(), error)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic
 
 from common.control.kafka import TOPIC_CONFIG as CONTROL_CONFIG
 from common.errors import StartupError
+from common.log.kafka_user import KafkaUser
 
 REQUEST_S = 30.0
+
+# What libraries say goes where KafkaLog sends it.
+_rdkafka_log = logging.getLogger("tabor.librdkafka")
 
 
 def create_topics(
@@ -32,11 +37,13 @@ def create_topics(
     Raises:
         StartupError: no broker answers, or it refuses; a topic that exists already is left as it is.
     """
-    admin: Any = AdminClient({**(options or {}), "bootstrap.servers": bootstrap})
+    user = KafkaUser(bootstrap, options or {})
+    config = {**(options or {}), "bootstrap.servers": bootstrap, "error_cb": user.on_error, "logger": _rdkafka_log}
     try:
-        n_brokers = len(admin.list_topics(timeout=REQUEST_S).brokers)
+        admin: Any = AdminClient(config)
     except KafkaException as error:
-        raise StartupError(f"no Kafka broker answers at {bootstrap}: {error.args[0].str()}") from None
+        raise StartupError(f"Kafka options are wrong: {error.args[0].str()}") from None
+    n_brokers = len(user.metadata(admin, REQUEST_S).brokers)
     factor = factor or min(3, n_brokers)
     if factor > n_brokers:
         raise StartupError(f"{factor} replicas of each topic need as many brokers; there are {n_brokers}")
@@ -63,6 +70,8 @@ def create_topics(
         try:
             future.result(REQUEST_S)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise user.lacks(name, [AclOperation.CREATE]) from None
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise StartupError(f"cannot create the topic {name!r}: {error.args[0].str()}") from None
             lines.append(f"{name} exists already and is left as it is")

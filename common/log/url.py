@@ -1,26 +1,32 @@
-"""Where a log is, as one string: `local`, or `kafka://host:port,host:port/prefix?option=value`."""
+"""Where a log is, as one string: `local`, or `kafka://host:port,host:port/prefix?option=value`.
+
+The options are librdkafka's. Those that are secret are not in the string, which everybody sees who lists
+processes, but in a file that it names: `…/prefix?options-file=/etc/tabor/kafka.properties`.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from common.errors import StartupError
 from common.log.base import Log
+from common.log.options_file import read_options
 
 LOCAL_FOLDER = "log"
+OPTIONS_FILE = "options-file"
 _FORMS = "give 'local' or 'kafka://host:port,host:port/prefix'"
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}")
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,200}")
 # Parts of the names of librdkafka's options whose values must not be shown.
-_SECRETS = ("password", "secret", "token", "key.pem", "key.string", "oauthbearer.config")
+_SECRETS = ("password", "secret", "token", "key.pem", "key.string", "oauthbearer.config", "assertion.private.key")
 _HIDDEN = "***"
 
 
 class KafkaUrl(NamedTuple):
-    """The parts of a Kafka URL; `options` are librdkafka's."""
+    """The parts of a Kafka URL; `options` are librdkafka's, those in the file included."""
 
     bootstrap: str
     prefix: str
@@ -36,6 +42,8 @@ def open_log(
     retention_bytes: int | None = None,
     create: bool = True,
     read_only: bool = False,
+    reads: bool = True,
+    writes: bool = True,
 ) -> Log:
     """Open the log that `url` names.
 
@@ -43,7 +51,8 @@ def open_log(
     partitions: None takes those of an existing log, and DEFAULT_PARTITIONS for a new one.
     retention_ms, retention_bytes: of a local log; with Kafka they are set on a topic that is made here.
     create: whether a log that does not exist is made.
-    read_only: a local log is opened as it is now, even while another process owns it.
+    read_only: a local log is opened as it is now, even while another process owns it; nothing is written to Kafka.
+    reads, writes: what will be done with a log on Kafka, whose user needs the rights for it.
 
     Raises:
         StartupError: the URL cannot be understood, or the log cannot be opened.
@@ -75,15 +84,35 @@ def open_log(
         create=create,
         retention_ms=retention_ms,
         retention_bytes=retention_bytes,
+        reads=reads,
+        writes=writes and not read_only,
     )
 
 
 def parse_kafka_url(url: str) -> KafkaUrl:
-    """Take a Kafka URL apart; its query parameters are librdkafka's options, percent-encoded.
+    """Take a Kafka URL apart, and read the file of options that it names.
 
+    Its query parameters are percent-encoded.
     Raises:
-        StartupError: it is not one; the message hides secrets.
+        StartupError: it is not one, has secrets in it, or the file cannot be read; the message hides secrets.
     """
+    bootstrap, prefix, options = _parts(url)
+    for name in options:
+        if _is_secret(name):
+            raise StartupError(
+                f"the log {redact(url)!r} has {name} in it, where others can see it; put it as a line {name}=…"
+                f" into a file, and the file's name into the URL: ?{OPTIONS_FILE}=FILE"
+            )
+    if OPTIONS_FILE in options:
+        path = Path(options.pop(OPTIONS_FILE))
+        in_file = read_options(path)
+        if twice := options.keys() & in_file.keys():
+            raise StartupError(f"{min(twice)} is both in the log {redact(url)!r} and in {path}")
+        options |= in_file
+    return KafkaUrl(bootstrap, prefix, options)
+
+
+def _parts(url: str) -> KafkaUrl:
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -109,7 +138,7 @@ def identity(url: str) -> str:
     Raises:
         StartupError: the URL cannot be understood.
     """
-    return url if url == "local" else f"kafka:{parse_kafka_url(url).prefix}"
+    return url if url == "local" else f"kafka:{_parts(url).prefix}"
 
 
 def redact(url: str) -> str:
@@ -123,6 +152,11 @@ def redact(url: str) -> str:
     shown = []
     for option in query.split("&") if mark else []:
         name, equals, _ = option.partition("=")
-        secret = any(word in name.lower() for word in _SECRETS)
-        shown.append(f"{name}={_HIDDEN}" if equals and secret else option)
+        shown.append(f"{name}={_HIDDEN}" if equals and _is_secret(name) else option)
     return head + mark + "&".join(shown)
+
+
+def _is_secret(option: str) -> bool:
+    # `%70assword` is a name too.
+    name = unquote(option).lower()
+    return any(word in name for word in _SECRETS)

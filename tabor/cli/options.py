@@ -90,9 +90,15 @@ logs = options_of(
 log_url = option(
     "--log",
     default="local",
-    help="'local' (inside the data folder) or kafka://host:port,…/prefix?librdkafka-option=value",
+    help="'local' (inside the data folder) or kafka://host:port,…/prefix?librdkafka-option=value; secrets go into "
+    "a file of such options, one a line: …/prefix?options-file=FILE.",
 )
-kafka_url = option("--log", required=True, help="kafka://host:port,…/prefix?librdkafka-option=value")
+kafka_url = option(
+    "--log",
+    required=True,
+    help="kafka://host:port,…/prefix?librdkafka-option=value; secrets go into a file of such options, one a line: "
+    "…/prefix?options-file=FILE (docs/security.md).",
+)
 partitions = option(
     "--partitions",
     type=click.IntRange(1, 65_536),

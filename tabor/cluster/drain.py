@@ -15,7 +15,7 @@ LOOK_S = 0.2
 
 def run_drain(url: str, node: str, *, undo: bool, force: bool, wait_s: float | None) -> bool:
     """Drain a node, and wait until it holds nothing; False if the time is over before."""
-    with reading(url) as cluster:
+    with reading(url, writes_control=True) as cluster:
         seat = _seat(cluster, node)
         if undo:
             cluster.put(replace(seat, presence=Presence.IN))

@@ -63,16 +63,25 @@ class Reading:
 
 
 @contextmanager
-def reading(url: str) -> Iterator[Reading]:
+def reading(url: str, *, writes_log: bool = False, writes_control: bool = False) -> Iterator[Reading]:
     """Open the cluster whose log is at a Kafka URL.
 
+    writes_log, writes_control: what will be written to; the user of Kafka needs the rights for it.
     Raises:
         StartupError: it cannot be opened, or has no topics.
     """
     where = parse_kafka_url(url)
-    log = KafkaLog(where.bootstrap, where.prefix, None, options=where.options, create=False)
+    log = KafkaLog(
+        where.bootstrap,
+        where.prefix,
+        None,
+        options=where.options,
+        create=False,
+        reads=False,
+        writes=writes_log,
+    )
     try:
-        topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options)
+        topic = KafkaControlTopic(where.bootstrap, where.prefix, options=where.options, writes=writes_control)
         membership = Membership(topic)
         membership.start()
         try:

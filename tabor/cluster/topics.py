@@ -32,7 +32,7 @@ def run_create_topics(
         options=where.options,
     ):
         say(line)
-    with reading(url) as cluster:
+    with reading(url, writes_control=True) as cluster:
         wanted = Layout(cluster.log.partitions, LOG_FORMAT, replicas)
         if cluster.log.partitions != partitions:
             raise StartupError(

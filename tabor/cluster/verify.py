@@ -68,7 +68,7 @@ class Verdict:
 
 def run_verify(url: str, caller: Caller, *, repair: bool, wait_s: float) -> bool:
     """Compare all replicas and print what is wrong; says whether everything is right at last."""
-    with reading(url) as cluster:
+    with reading(url, writes_log=True) as cluster:
         verdicts = verify(cluster, caller, wait_s)
         good = _print(verdicts)
         if good or not repair:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from common.control.base import ControlRecord
@@ -78,7 +80,7 @@ def test_a_topic_of_several_partitions_is_refused(kafka_broker: Broker, prefix: 
 
 
 def test_a_broker_that_is_not_there_is_a_startup_error() -> None:
-    with pytest.raises(StartupError, match="cannot be used"):
+    with pytest.raises(StartupError, match="no Kafka broker answers"):
         KafkaControlTopic(f"127.0.0.1:{free_port()}", "p", options={}, timeout_s=0.5)
 
 
@@ -104,3 +106,37 @@ def test_nodes_announce_themselves_over_kafka_and_leave(
         here.close()
         there.close()
         theirs.close()
+
+
+class _Message:
+    """One that a consumer gave: a record, or an error."""
+
+    def __init__(self, offset: int, error: int | None = None) -> None:
+        self._offset = offset
+        self._error = None if error is None else KafkaError(error)
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes:
+        return b"key"
+
+    value = key
+
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_LOG_APPEND_TIME, 1
+
+
+@pytest.mark.parametrize("error", [KafkaError._TRANSPORT, KafkaError.GROUP_AUTHORIZATION_FAILED])
+def test_records_that_come_after_an_error_are_not_lost(
+    topic: KafkaControlTopic, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The consumer has them behind it: nobody would see them again."""
+    batches = iter([[_Message(0, error)], [_Message(0), _Message(1)]])
+    with monkeypatch.context() as patched:
+        patched.setattr(topic, "_consumer", SimpleNamespace(consume=lambda *_: next(batches)))
+        assert [record.offset for record in topic.poll(0.0)] == [0, 1]
+    assert topic.position == 2

@@ -24,10 +24,55 @@ def test_local_without_a_folder_is_refused() -> None:
 
 
 def test_a_kafka_url_gives_brokers_prefix_and_options() -> None:
-    url = "kafka://a:9092,b.example:9093,[::1]:9094/prod?security.protocol=SASL_SSL&sasl.password=p%26%3D%2B"
+    url = "kafka://a:9092,b.example:9093,[::1]:9094/prod?security.protocol=SASL_SSL&sasl.username=p%26%3D%2B"
     assert parse_kafka_url(url) == KafkaUrl(
-        "a:9092,b.example:9093,[::1]:9094", "prod", {"security.protocol": "SASL_SSL", "sasl.password": "p&=+"}
+        "a:9092,b.example:9093,[::1]:9094", "prod", {"security.protocol": "SASL_SSL", "sasl.username": "p&=+"}
     )
+
+
+def test_options_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text('# of the ingestor\n\nsasl.username = ingest\nsasl.password=p=&"# ä \n')
+    found = parse_kafka_url(f"kafka://h:1/p?security.protocol=SASL_SSL&options-file={file}")
+    assert found.options == {
+        "security.protocol": "SASL_SSL",
+        "sasl.username": "ingest",
+        "sasl.password": 'p=&"# ä',
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"sasl.username=u\nhunter2\n", "line 2: name=value is expected"),
+        (b"Hunter2 = ", "line 1: name=value is expected"),
+        (b"HUNTER2==", "line 1: name=value is expected"),
+        (b"sasl.password=a\nsasl.password=hunter2", "line 2: sasl.password is there twice"),
+        (b"sasl.password=hunter2\nclient.dns.lookup=x", "client.dns.lookup is both in the log"),
+        (b"sasl.password=hunter2\xff", "not UTF-8"),
+        (b"#" * (1 << 17), "more than 65536 bytes"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be_read_is_named_without_its_secrets(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    file = tmp_path / "kafka.properties"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(StartupError, match=reason) as refused:
+        parse_kafka_url(f"kafka://h:1/p?client.dns.lookup=y&options-file={file}")
+    assert str(file) in str(refused.value)
+    assert "hunter2" not in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    "option", ["sasl.password", "ssl.key.password", "%73asl.passwor%64", "ssl.key.pem", "sasl.oauthbearer.config"]
+)
+def test_a_secret_in_the_url_is_refused_with_where_it_belongs(option: str) -> None:
+    with pytest.raises(StartupError, match=r"options-file=FILE") as refused:
+        parse_kafka_url(f"kafka://h:1/p?{option}=hunter2")
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
