@@ -8,7 +8,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format bench bench-quick kafka lock clean
+.PHONY: help run test fuzz lint format bench bench-quick kafka docs dist wheelhouse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,16 @@ bench-quick: $(VENV)/dev.stamp ## The same in small, in less than two minutes
 
 kafka: $(VENV)/dev.stamp ## Run a local single Kafka broker in the foreground, without Docker (ARGS="--port 9092")
 	@exec $(BIN)/python -m tests.kafka_broker $(ARGS)
+
+docs: $(VENV)/dev.stamp ## Build the documentation as a site into build/site; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "open build/site/index.html"
+
+dist: $(VENV)/dev.stamp ## Build wheel and sdist into dist, reproducibly
+	@$(BIN)/python .ci/dist.py build --to dist
+
+wheelhouse: $(VENV)/dev.stamp ## Gather the wheel and all it needs into dist/wheelhouse, to install without a network
+	@$(BIN)/python .ci/dist.py wheelhouse --to dist/wheelhouse
 
 lock: | $(VENV)/bin/python ## Pin exact versions of everything pyproject.toml allows
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools

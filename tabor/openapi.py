@@ -21,6 +21,11 @@ _PATHS = {
 }
 
 
+def all_services() -> tuple[str, ...]:
+    """The names of all services that a process may have."""
+    return tuple(_PATHS)
+
+
 def document(services: Iterable[str]) -> Json:
     """All paths of these services, by their names in `_PATHS`."""
     paths = _every_service()

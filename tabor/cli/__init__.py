@@ -13,6 +13,7 @@ import click
 
 from common.errors import TaborError
 from tabor.cli.cluster import cluster
+from tabor.cli.completion import completion
 from tabor.cli.log import log
 from tabor.cli.moving import export, import_
 from tabor.cli.placement import placement
@@ -70,5 +71,18 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (run, ingest, storage_node, query, replay, export, import_, log, placement, cluster, web_config):
+for _command in (
+    run,
+    ingest,
+    storage_node,
+    query,
+    replay,
+    export,
+    import_,
+    log,
+    placement,
+    cluster,
+    web_config,
+    completion,
+):
     cli.add_command(_command)

@@ -247,6 +247,9 @@ class World:
             **os.environ,
             "PATH": f"{self._folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "HOME": str(self._folder),
+            # Kernels are not compiled anew for each page.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
             # What commands take where the docs do not say an address.
             "TABOR_LISTEN": here,
             "TABOR_URL": f"http://{here}",
