@@ -40,18 +40,35 @@ def parse_canonical(data: bytes) -> dict[str, str]:
     while at < len(data):
         texts = []
         for _ in range(2):
-            length = shift = 0
-            while True:
-                byte = data[at]
-                at += 1
-                length |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
+            at, length = _length(data, at)
             texts.append(data[at : at + length].decode())
             at += length
         out[texts[0]] = texts[1]
     return out
+
+
+def with_label(canonical: bytes, name: bytes, pair: bytes) -> bytes:
+    """Canonical bytes with a label more, whose name they lack; `pair` is name and value as they lie there."""
+    at = 0
+    while at < len(canonical):
+        start, size = _length(canonical, at)
+        if canonical[start : start + size] > name:
+            break
+        start, size = _length(canonical, start + size)
+        at = start + size
+    return canonical[:at] + pair + canonical[at:]
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Where the text begins whose length is at this place, and the length."""
+    length = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return at, length
 
 
 def uvarint(value: int) -> bytes:

@@ -198,13 +198,19 @@ class SeriesStore(Protocol):
     ) -> list[str]:
         """Values of one label among these series, ascending."""
 
-    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
-        """What is known of one metric family or of all, by name, each list ascending and without repetition."""
+    def metadata(self, metric: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
+        """What is known of one metric family or of all, by name, each list ascending and without repetition.
+
+        tenants: whose senders said it; None for all.
+        """
 
     def exemplars(
         self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
     ) -> list[SeriesExemplars]:
         """Exemplars of the series that match any of the sets, in the range; series without any are left out."""
 
-    def extent(self) -> Extent:
-        """How much there is, from what is known without reading samples."""
+    def extent(self, matcher_sets: Sequence[Sequence[Matcher]] = ()) -> Extent:
+        """How much there is of these series, from what is known without reading samples.
+
+        Chunks are counted of all series only, for they do not tell of which they are.
+        """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.tenants import Tenancy
+
 MAX_ACTIVE_SERIES = 1 << 24
 """More series than this cannot be numbered: a storage node takes a record with higher refs to be corrupt."""
 
@@ -22,6 +24,8 @@ class IngestConfig:
       series_idle_s: when the table is full, series without samples for that long are forgotten.
       max_queued_requests, max_queued_bytes: what may wait for the ingest thread, bytes as sent.
       max_groups_in_flight: groups that wait for the log's acknowledgement.
+    Of tenants:
+      tenancy: whether there are any, and whether a request has to name one.
     Timing:
       linger_s: how long a group waits at most for more requests: while the log is busy with another one, or while
         fewer have come than there seem to be senders.
@@ -45,10 +49,13 @@ class IngestConfig:
     small_group_samples: int = 8_000
     max_group_samples: int = 100_000
     redeclare_s: float = 3600.0
+    tenancy: Tenancy = Tenancy.OFF
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
+            if not isinstance(value, int | float):
+                continue
             if value < 0 or (value == 0 and name != "linger_s"):
                 raise ValueError(f"{name} is {value}; it must be positive")
         if self.max_active_series > MAX_ACTIVE_SERIES:

@@ -5,7 +5,9 @@
     │   ├── RequestRefused         the whole request; nothing of it is stored; carries the HTTP status
     │   │   ├── BadRequest         400: cannot be read
     │   │   ├── BodyTooLarge       413: more bytes or series than a request may have
-    │   │   └── UnsupportedType    415: another media type or encoding
+    │   │   ├── UnsupportedType    415: another media type or encoding
+    │   │   └── LimitReached       429: a limit of the tenant; carries its name and when to come again
+    │   │       └── TooManyTenants
     │   ├── PointRefused           a data point of OTLP; the rest of its request is stored
     │   └── InvalidLabels          a label set that the producer was given
     └── RetryableError
@@ -19,6 +21,7 @@ A series that is refused while the others of its request are stored is no except
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -45,6 +48,24 @@ class UnsupportedType(RequestRefused):
     """The content type or encoding is not one that is understood."""
 
     status = 415
+
+
+class LimitReached(RequestRefused):
+    """A limit is reached, of a tenant as a rule; sent again later it may be taken."""
+
+    status = 429
+
+    def __init__(self, message: str, *, limit: str, retry_after_s: float) -> None:
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class TooManyTenants(LimitReached):
+    """The ingestor knows as many tenants as it can."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, limit="max_tenants", retry_after_s=60.0)
 
 
 class PointRefused(CallerError):
@@ -77,6 +98,7 @@ class Fault(Enum):
     NO_METRIC_NAME = "no_metric_name"
     EMPTY_NAME = "empty_label_name"
     DUPLICATE_NAME = "duplicate_label_name"
+    RESERVED_NAME = "reserved_label_name"
     UNSORTED = "unsorted_labels"
     NOT_UTF8 = "invalid_utf8"
     HISTOGRAM_SCHEMA = "histogram_schema"
@@ -111,3 +133,9 @@ class Refusal:
     status: int
     message: str
     n_series: int
+
+
+def retry_after(error: BaseException | None) -> dict[str, str]:
+    """The header that says when to come again, if the error does."""
+    seconds = getattr(error, "retry_after_s", None)
+    return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -20,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 from fastapi import APIRouter
 
 from common.errors import RetryableError
-from ingest.errors import BodyTooLarge, RequestRefused, UnsupportedType
+from common.tenants import TenantRefused, tenant_of
+from ingest.errors import BodyTooLarge, RequestRefused, UnsupportedType, retry_after
 from ingest.ingestor import Ingestor, WriteOutcome
 
 PATHS = ("/api/v1/write", "/write")
@@ -90,17 +90,19 @@ class WriteEndpoint:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _USED_HEADERS}
         try:
             ingestor.check_open()
+            tenant = tenant_of(scope, ingestor.config.tenancy)
             version = version_of(headers.get(b"content-type", ""), headers.get(b"content-encoding", ""))
             declared = headers.get(b"content-length", "0")
             started = time.perf_counter()
             body = await _read_body(receive, declared, ingestor.config.max_compressed_bytes)
             ingestor.metrics.receive_seconds.inc(time.perf_counter() - started)
-            outcome = await self._outcome(ingestor.submit_v2(body) if version == 2 else ingestor.submit(body))
-        except RequestRefused as error:
-            return _text(error.status, str(error), *(_written(None) if version == 2 else ()))
+            submit = ingestor.submit_v2 if version == 2 else ingestor.submit
+            outcome = await self._outcome(submit(body, tenant))
+        except (RequestRefused, TenantRefused) as error:
+            nothing = _written(None) if version == 2 else ()
+            return _text(error.status, str(error), *nothing, *_retry_after(error))
         except RetryableError as error:
-            retry_after = str(max(1, math.ceil(error.retry_after_s))).encode()
-            return _text(503, str(error), (b"retry-after", retry_after))
+            return _text(503, str(error), *_retry_after(error))
         except _Disconnected:
             return _text(400, "the body ended early")
         written = _written(outcome) if version == 2 else ()
@@ -165,6 +167,10 @@ def _text(status: int, message: str, *headers: tuple[bytes, bytes]) -> _Answer:
     length = str(len(body)).encode()
     always = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)]
     return _Answer(status, [*always, *headers], body)
+
+
+def _retry_after(error: Exception) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), text.encode()) for name, text in retry_after(error).items()]
 
 
 def _written(outcome: WriteOutcome | None) -> tuple[tuple[bytes, bytes], ...]:

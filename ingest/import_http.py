@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from common.errors import RetryableError
+from common.tenants import TenantRefused, tenant_of
 from ingest.body import read_body
-from ingest.errors import BadRequest, RequestRefused
+from ingest.errors import BadRequest, RequestRefused, retry_after
 from ingest.ingestor import Ingestor, unix_ms
 from ingest.openmetrics import OPEN_METRICS, pieces
 
@@ -34,11 +34,12 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
     n_stored = 0
     try:
         ingestor.check_open()
+        tenant = tenant_of(request.scope, ingestor.config.tenancy)
         text = await _text(request, ingestor.config.max_body_bytes)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         found = pieces(text.split("\n"), open_metrics=media_type == OPEN_METRICS, now_ms=unix_ms())
         while (piece := await asyncio.to_thread(next, found, None)) is not None:
-            outcome = await asyncio.wrap_future(ingestor.submit_message(piece.message))
+            outcome = await asyncio.wrap_future(ingestor.submit_message(piece.message, tenant))
             n_stored += outcome.n_samples
             if outcome.refusal is not None:
                 return _refused(
@@ -46,18 +47,17 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
                 )
     except ClientDisconnect:
         return _refused(400, "the body ended early", n_stored)
-    except RequestRefused as error:
-        return _refused(error.status, str(error), n_stored)
+    except (RequestRefused, TenantRefused) as error:
+        return _refused(error.status, str(error), n_stored, error)
     except RetryableError as error:
-        response = _refused(503, str(error), n_stored)
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-        return response
+        return _refused(503, str(error), n_stored, error)
     return Response(status_code=204)
 
 
-def _refused(status: int, reason: str, n_stored: int) -> Response:
+def _refused(status: int, reason: str, n_stored: int, error: Exception | None = None) -> Response:
     """Sending the whole text again does no harm: what is stored already stays as it is."""
-    return Response(f"{reason}; {n_stored} samples are stored\n", status_code=status, media_type="text/plain")
+    text = f"{reason}; {n_stored} samples are stored\n"
+    return Response(text, status_code=status, media_type="text/plain", headers=retry_after(error))
 
 
 async def _text(request: Request, max_bytes: int) -> str:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TypeAlias
 
 from common.log.base import Log
+from common.tenants import DEFAULT_TENANT
 from common.tombstones import Tombstone
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
@@ -17,6 +18,7 @@ from ingest.deletions import tombstone_records
 from ingest.errors import NotAccepting
 from ingest.metrics import IngestMetrics, process_metrics
 from ingest.remote_write import RemoteWriteReader, Taken
+from ingest.tenants import Tenant, Tenants
 
 WriteOutcome: TypeAlias = Taken
 
@@ -49,6 +51,7 @@ class Ingestor:
         self._clock = clock
         self._deleter_id = secrets.randbits(64)
         self._reader = RemoteWriteReader(self.config)
+        self._tenants = Tenants()
         batcher = Batcher(
             log.partitions,
             self.config.max_active_series,
@@ -67,32 +70,36 @@ class Ingestor:
         if reason is not None:
             raise NotAccepting(reason, retry_after_s=10.0)
 
-    def submit(self, body: bytes) -> Future[WriteOutcome]:
-        """Queue a body as it was sent (snappy block of a prometheus.WriteRequest).
+    def submit(self, body: bytes, tenant: str = DEFAULT_TENANT) -> Future[WriteOutcome]:
+        """Queue a body of a tenant as it was sent (snappy block of a prometheus.WriteRequest).
 
         The future gives the outcome once every sample of the request that was not refused is durable in the log.
 
         Raises:
             NotAccepting: the gate is closed. QueueFull: too much waits. LogUnavailable: the ingestor is closed.
+            LimitReached: the tenant may not write now.
         The future raises BadRequest or BodyTooLarge (nothing stored), or LogUnavailable (perhaps stored).
         """
-        return self._submit(body, self._reader.take)
+        return self._submit(body, tenant, self._reader.take)
 
-    def submit_v2(self, body: bytes) -> Future[WriteOutcome]:
+    def submit_v2(self, body: bytes, tenant: str = DEFAULT_TENANT) -> Future[WriteOutcome]:
         """Like `submit`, with a body of remote write 2.0 (snappy block of an io.prometheus.write.v2.Request)."""
-        return self._submit(body, self._reader.take_v2)
+        return self._submit(body, tenant, self._reader.take_v2)
 
-    def submit_message(self, message: bytes) -> Future[WriteOutcome]:
+    def submit_message(self, message: bytes, tenant: str = DEFAULT_TENANT) -> Future[WriteOutcome]:
         """Like `submit`, with a prometheus.WriteRequest that is not compressed."""
-        return self._submit(message, self._reader.take_message)
+        return self._submit(message, tenant, self._reader.take_message)
 
-    def _submit(self, body: bytes, read: Callable[[bytes, Batcher], Taken]) -> Future[WriteOutcome]:
+    def _submit(
+        self, body: bytes, tenant_name: str, read: Callable[[bytes, Batcher, Tenant], Taken]
+    ) -> Future[WriteOutcome]:
         self.check_open()
+        tenant = self._tenants.named(tenant_name)
         self.metrics.received_bytes.inc(len(body))
 
         def take(batcher: Batcher) -> Taken:
             started = time.perf_counter()
-            taken = read(body, batcher)
+            taken = read(body, batcher, tenant)
             self._count_stages(time.perf_counter() - started)
             self.metrics.series_created.inc(taken.n_created)
             for fault, n_series in taken.faults:

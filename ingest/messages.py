@@ -13,6 +13,7 @@ from common.kernels import histogram_codec as codec
 from common.kernels import remote_write as kernels
 from common.labels import canonical_labels
 from common.protobuf import Malformed, fields, signed
+from common.tenants import DEFAULT_TENANT
 from ingest.errors import BadRequest, Fault
 from ingest.write_request import TYPES
 
@@ -50,8 +51,8 @@ class Messages:
     n_dropped: int
 
 
-def read(data: NDArray[np.uint8], found: NDArray[np.int64]) -> Messages:
-    """Read the messages that `kernels.walk` found.
+def read(data: NDArray[np.uint8], found: NDArray[np.int64], tenant: str = DEFAULT_TENANT) -> Messages:
+    """Read the messages that `kernels.walk` found in a request of a tenant.
 
     Raises:
         BadRequest: one of them is not what its field says.
@@ -87,7 +88,7 @@ def read(data: NDArray[np.uint8], found: NDArray[np.int64]) -> Messages:
         rows, places = rows.take(kept), histograms[kept]
     try:
         rows, places, n_dropped = _with_exemplars(data, found, rows, places)
-        metadata = _metadata(data, found)
+        metadata = _metadata(data, found, tenant)
     except Malformed:
         message = "the body is not a prometheus.WriteRequest: an exemplar or metadata is malformed"
         raise BadRequest(message) from None
@@ -138,7 +139,7 @@ def _exemplar(message: bytes) -> tuple[int, bytes] | None:
     return timestamp, value + canonical_labels(labels)
 
 
-def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64]) -> list[tuple[str, bytes]]:
+def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64], tenant: str) -> list[tuple[str, bytes]]:
     """MetricMetadata messages; those that are not text or too large are left out."""
     out = []
     for start, end in found[found[:, 0] == kernels.METADATA, 2:4].tolist():
@@ -152,12 +153,15 @@ def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64]) -> list[tuple[s
             family, text, unit = (texts[number].decode() for number in (2, 4, 5))
         except UnicodeDecodeError:
             continue
-        row = metadata_row(family, TYPES[kind] if kind < len(TYPES) else TYPES[0], text, unit)
+        row = metadata_row(family, TYPES[kind] if kind < len(TYPES) else TYPES[0], text, unit, tenant)
         if family and len(row) <= MAX_BYTES:
             out.append((family, row))
     return out
 
 
-def metadata_row(family: str, kind: str, text: str, unit: str) -> bytes:
+def metadata_row(family: str, kind: str, text: str, unit: str, tenant: str = DEFAULT_TENANT) -> bytes:
     """The bytes of a row of metadata (`docs/format/log-record.md`)."""
-    return orjson.dumps({"family": family, "type": kind, "help": text, "unit": unit})
+    row = {"family": family, "type": kind, "help": text, "unit": unit}
+    if tenant != DEFAULT_TENANT:
+        row["tenant"] = tenant
+    return orjson.dumps(row)

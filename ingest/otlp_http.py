@@ -10,15 +10,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from common.errors import RetryableError
 from common.protobuf import delimited
+from common.tenants import DEFAULT_TENANT, TenantRefused, tenant_of
 from ingest.body import read_body
-from ingest.errors import RequestRefused, UnsupportedType
+from ingest.errors import RequestRefused, UnsupportedType, retry_after
 from ingest.ingestor import Ingestor, WriteOutcome
 from ingest.otlp import Translation, parse
 
@@ -46,6 +46,7 @@ async def _answer(ingestor: Ingestor, request: Request, turns: asyncio.Semaphore
     storing = _Storing(ingestor)
     try:
         ingestor.check_open()
+        storing.tenant = tenant_of(request.scope, ingestor.config.tenancy)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type != _MEDIA_TYPE:
             raise UnsupportedType(f"Content-Type is {media_type or 'missing'}; {_MEDIA_TYPE} is expected")
@@ -55,13 +56,11 @@ async def _answer(ingestor: Ingestor, request: Request, turns: asyncio.Semaphore
         await storing.finish()
     except ClientDisconnect:
         return _failed(400, "the body ended early")
-    except RequestRefused as error:
+    except (RequestRefused, TenantRefused) as error:
         stored = f"; {storing.n_stored} samples are stored" if storing.n_stored else ""
-        return _failed(error.status, f"{error}{stored}")
+        return _failed(error.status, f"{error}{stored}", error)
     except RetryableError as error:
-        response = _failed(503, str(error))
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-        return response
+        return _failed(503, str(error), error)
     return storing.response()
 
 
@@ -70,6 +69,7 @@ class _Storing:
 
     def __init__(self, ingestor: Ingestor) -> None:
         self._ingestor = ingestor
+        self.tenant = DEFAULT_TENANT
         self._under_way: tuple[asyncio.Future[WriteOutcome], int] | None = None
         self._reasons: list[str] = []
         self._n_points = self._n_refused = 0
@@ -84,7 +84,7 @@ class _Storing:
             while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 await self.finish()
                 self._under_way = (
-                    asyncio.wrap_future(self._ingestor.submit_message(piece.message)),
+                    asyncio.wrap_future(self._ingestor.submit_message(piece.message, self.tenant)),
                     piece.n_samples,
                 )
         except RequestRefused:
@@ -133,6 +133,7 @@ class _Storing:
         return Response(answer.SerializeToString(), media_type=_MEDIA_TYPE)
 
 
-def _failed(status: int, reason: str) -> Response:
+def _failed(status: int, reason: str, error: Exception | None = None) -> Response:
     """A `google.rpc.Status` with a message, as OTLP asks for; its code is not used over HTTP."""
-    return Response(delimited(2, reason.encode(errors="replace")), status_code=status, media_type=_MEDIA_TYPE)
+    body = delimited(2, reason.encode(errors="replace"))
+    return Response(body, status_code=status, media_type=_MEDIA_TYPE, headers=retry_after(error))

@@ -17,12 +17,14 @@ from common.errors import TaborError
 from common.kernels.series_table import MAX_HASHED_BYTES
 from common.labels import METRIC_NAME, Labels, canonical_labels
 from common.log.base import Log
+from common.tenants import DEFAULT_TENANT, TENANT_LABEL, why_no_tenant
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
 from ingest.errors import DeliveryFailed, InvalidLabels, QueueFull
 from ingest.ingestor import unix_ms
 from ingest.metrics import IngestMetrics, process_metrics
+from ingest.tenants import Tenants
 
 _SAMPLE_BYTES = 20
 _PIECE_SAMPLES = 100_000
@@ -46,7 +48,7 @@ class Producer:
 
     Methods may be called from any thread. `close` leaves the log open, which is the caller's.
 
-    timeout_s: how long `write`, `series` and `close` wait for a log that is slow.
+    tenant: whose the series are. timeout_s: how long `write`, `series` and `close` wait for a log that is slow.
     """
 
     def __init__(
@@ -54,11 +56,16 @@ class Producer:
         log: Log,
         config: IngestConfig | None = None,
         *,
+        tenant: str = DEFAULT_TENANT,
         clock: Callable[[], int] = unix_ms,
         timeout_s: float = 30.0,
         metrics: IngestMetrics | None = None,
     ) -> None:
         config = config if config is not None else IngestConfig()
+        reason = why_no_tenant(tenant)
+        if reason is not None:
+            raise ValueError(reason)
+        self._tenant = Tenants().named(tenant)
         self._config = config
         self._timeout_s = timeout_s
         # Handles are slots, so series are never forgotten.
@@ -220,7 +227,9 @@ class Producer:
                 or _text_fault(value, f"value of {name!r}", config.max_label_value_bytes, "max_label_value_bytes")
                 or (None if name else "a label name is empty")
             )
-        encoded = canonical_labels(labels) if fault is None else b""
+        if labels.get(TENANT_LABEL):
+            fault = fault or f"the label {TENANT_LABEL} is not to be given; the producer has a tenant"
+        encoded = self._tenant.label_set(canonical_labels(labels)) if fault is None else b""
         if len(encoded) > MAX_HASHED_BYTES:
             fault = f"its labels have more than {MAX_HASHED_BYTES} bytes together"
         if fault is not None:

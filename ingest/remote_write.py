@@ -14,11 +14,13 @@ from common.attachments import MAX_BYTES, Kind
 from common.kernels import remote_write as kernels
 from common.kernels.series_table import HASH_KEY_WORDS, MAX_HASHED_BYTES
 from common.store import STALE_NAN_BITS
+from common.tenants import TENANT_LABEL
 from ingest import messages
 from ingest.batcher import Batcher
 from ingest.config import IngestConfig
 from ingest.errors import BadRequest, BodyTooLarge, Fault, Refusal
 from ingest.remote_write_v2 import Transcoder
+from ingest.tenants import DEFAULT, NAMED_TENANT, Tenant, names_tenant
 from ingest.write_request import SPELLED_OUT
 
 _FIRST_BUFFER_BYTES = 1 << 20
@@ -77,37 +79,37 @@ class RemoteWriteReader:
         self.decompress_s = self.walk_s = 0.0
         """How long that took the last time; whoever adds them up sets them to 0."""
 
-    def take(self, body: bytes, batcher: Batcher) -> Taken:
-        """Put what a request has, as it was sent (a snappy block), behind what the batcher has.
+    def take(self, body: bytes, batcher: Batcher, tenant: Tenant = DEFAULT) -> Taken:
+        """Put what a request of a tenant has, as it was sent (a snappy block), behind what the batcher has.
 
         Raises:
             BadRequest, BodyTooLarge: nothing of the request was taken.
         """
-        return self._take(self._decompress(body), batcher)
+        return self._take(self._decompress(body), batcher, tenant)
 
-    def take_v2(self, body: bytes, batcher: Batcher) -> Taken:
+    def take_v2(self, body: bytes, batcher: Batcher, tenant: Tenant = DEFAULT) -> Taken:
         """Like `take`, with a request of remote write 2.0 as it was sent."""
         size = self._decompress(body)
         if abs(batcher.attached.now_ms - self._forgot_ms) >= self._config.redeclare_s * 1000:
             self._forgot_ms = batcher.attached.now_ms
             self._transcoder.forget_metadata()
-        return self.take_message(self._transcoder.message(self._buffer[:size]), batcher)
+        return self.take_message(self._transcoder.message(self._buffer[:size], tenant.salt), batcher, tenant)
 
-    def take_message(self, message: bytes, batcher: Batcher) -> Taken:
+    def take_message(self, message: bytes, batcher: Batcher, tenant: Tenant = DEFAULT) -> Taken:
         """Like `take`, with a message that was made of a request in another format, of which it says more."""
         size = len(message)
         self._check_size(size, SPELLED_OUT * self._config.max_body_bytes)
         if len(self._buffer) < size + 16:
             self._set_buffer(size + 16)
         self._buffer[:size] = np.frombuffer(message, dtype=np.uint8)
-        return self._take(size, batcher)
+        return self._take(size, batcher, tenant)
 
-    def _take(self, size: int, batcher: Batcher) -> Taken:
+    def _take(self, size: int, batcher: Batcher, tenant: Tenant) -> Taken:
         started = time.perf_counter()
-        self._walk(size, batcher)
+        self._walk(size, batcher, tenant)
         self.walk_s = time.perf_counter() - started
         try:
-            return self._settle(batcher)
+            return self._settle(batcher, tenant)
         finally:
             if len(self._buffer) > 8 * _FIRST_BUFFER_BYTES:
                 self._set_buffer(_FIRST_BUFFER_BYTES)
@@ -143,7 +145,7 @@ class RemoteWriteReader:
                 f"the body has {size} bytes decompressed; at most {limit} are accepted ({times}--max-body-bytes)"
             )
 
-    def _walk(self, size: int, batcher: Batcher) -> None:
+    def _walk(self, size: int, batcher: Batcher, tenant: Tenant) -> None:
         """Walk the request, with larger buffers if it needs them."""
         counts = self._counts
         while True:
@@ -155,6 +157,7 @@ class RemoteWriteReader:
                 size,
                 self._config.max_series_per_request,
                 self._hash_key,
+                tenant.number,
                 table.index,
                 table.keys,
                 batcher.slots[at:],
@@ -196,17 +199,17 @@ class RemoteWriteReader:
             if n_others > len(self._others):
                 self._others = np.empty((n_others, 6), dtype=np.int64)
 
-    def _settle(self, batcher: Batcher) -> Taken:
+    def _settle(self, batcher: Batcher, tenant: Tenant) -> Taken:
         """Add new series and give their samples slots, drop samples of refused ones."""
         counts = self._counts
         n_samples = int(counts[kernels.N_SAMPLES])
         n_unknown = int(counts[kernels.N_UNKNOWN])
         n_created = 0
         others = self._others[: int(counts[kernels.N_OTHERS])]
-        read = messages.read(self._buffer, others) if len(others) else None
+        read = messages.read(self._buffer, others, tenant.name) if len(others) else None
         refusals = _Refusals(self._buffer)
         if n_unknown:
-            new_slots, n_created = self._add_series(batcher, n_unknown, refusals)
+            new_slots, n_created = self._add_series(batcher, tenant, n_unknown, refusals)
             here = slice(batcher.n_samples, batcher.n_samples + n_samples)
             slots = batcher.slots[here]
             unknown = slots < 0
@@ -234,7 +237,9 @@ class RemoteWriteReader:
             0 if read is None else read.n_dropped,
         )
 
-    def _add_series(self, batcher: Batcher, n_unknown: int, refusals: _Refusals) -> tuple[NDArray[np.int32], int]:
+    def _add_series(
+        self, batcher: Batcher, tenant: Tenant, n_unknown: int, refusals: _Refusals
+    ) -> tuple[NDArray[np.int32], int]:
         """Slot of each unknown series, -1 where it is refused or has no samples, and the number added."""
         ranges = self._unknown[:n_unknown]
         out = np.empty(int((ranges[:, 1] - ranges[:, 0]).sum()), dtype=np.uint8)
@@ -252,7 +257,15 @@ class RemoteWriteReader:
         canonical = out[: offsets[-1]].tobytes()
         starts, ends = offsets[good].tolist(), offsets[good + 1].tolist()
         label_sets = [canonical[start:end] for start, end in zip(starts, ends, strict=True)]
-        slots[good], n_created = batcher.table.add(self._unknown_keys[good], label_sets)
+        # The cheap test of all of them first.
+        if NAMED_TENANT in canonical:
+            reserved = np.array([names_tenant(labels) for labels in label_sets], dtype=np.bool_)
+            refusals.add_rows(Fault.RESERVED_NAME, ranges[good[reserved]])
+            good = good[~reserved]
+            label_sets = [labels for labels in label_sets if not names_tenant(labels)]
+        if tenant.pair:
+            label_sets = [tenant.label_set(labels) for labels in label_sets]
+        slots[good], n_created = batcher.table.add(self._unknown_keys[good], label_sets, tenant.number)
         for status in np.unique(statuses[statuses != kernels.OK]).tolist():
             refusals.add_rows(_FAULTS[status], ranges[statuses == status])
         refusals.add_rows(Fault.ACTIVE_SERIES, ranges[good[slots[good] < 0]])
@@ -332,6 +345,7 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         Fault.NO_METRIC_NAME: "it has no metric name",
         Fault.EMPTY_NAME: "a label name is empty",
         Fault.DUPLICATE_NAME: "a label name occurs twice",
+        Fault.RESERVED_NAME: f"the label {TENANT_LABEL} is not for senders to set",
         Fault.UNSORTED: "its label names are not sorted",
         Fault.NOT_UTF8: "a label name or value is not valid UTF-8",
         Fault.HISTOGRAM_SCHEMA: "a histogram's schema is neither -4 to 8 nor -53",

@@ -32,8 +32,8 @@ class Transcoder:
     def forget_metadata(self) -> None:
         self._seen[:] = 0
 
-    def message(self, data: NDArray[np.uint8]) -> bytes:
-        """The message of 1.0 for a request (not compressed).
+    def message(self, data: NDArray[np.uint8], salt: int = 0) -> bytes:
+        """The message of 1.0 for a request (not compressed), of the tenant with this salt.
 
         Raises:
             BadRequest: it is not an io.prometheus.write.v2.Request. BodyTooLarge: it says more than one may.
@@ -50,7 +50,7 @@ class Transcoder:
         out = np.empty(self._max_bytes, dtype=np.uint8)
         if status == kernels.OK:
             symbols = np.ascontiguousarray(self._symbols[:n_symbols])
-            status = kernels.transcode(data, len(data), symbols, self._seen, out, self._numbers)
+            status = kernels.transcode(data, len(data), symbols, self._seen, np.uint64(salt), out, self._numbers)
         if status == kernels.TOO_LARGE:
             raise BodyTooLarge(
                 f"the request's series have more than {self._max_bytes} bytes with their labels spelled out "

@@ -26,9 +26,11 @@ class SeriesTable:
       partitions: int32; refs: uint32, the number within the partition, dense from 0.
       due_ms: int64, when the series has to be declared (again); NEVER_MS until its first acknowledged declaration.
       seen: int64, number of the last group with a sample of it.
+      tenants: int32, number of the tenant whose it is.
     The canonical labels lie in blocks of 1 MiB, which never move.
 
-    Together 16 + 16 + 4 + 4 + 8 + 8 + 12 (place of the labels) and 4 to 16 (index) bytes a series, without labels.
+    Together 16 + 16 + 4 + 4 + 8 + 8 + 4 + 12 (place of the labels) and 4 to 16 (index) bytes a series, without
+    labels.
 
     One thread uses a table. `producer_id` goes with the refs: a new table has a new one.
     """
@@ -46,26 +48,32 @@ class SeriesTable:
         self.refs = np.empty(_FIRST_SLOTS, dtype=np.uint32)
         self.due_ms = np.empty(_FIRST_SLOTS, dtype=np.int64)
         self.seen = np.empty(_FIRST_SLOTS, dtype=np.int64)
+        self.tenants = np.empty(_FIRST_SLOTS, dtype=np.int32)
         self._label_at = np.empty(_FIRST_SLOTS, dtype=np.int64)
         self._label_size = np.empty(_FIRST_SLOTS, dtype=np.int32)
         self.index = np.full(2 * _FIRST_SLOTS, -1, dtype=np.int32)
         self._blocks: list[bytearray] = []
         self._block_used = _BLOCK_BYTES
 
-    def add(self, keys: NDArray[np.uint64], label_sets: Sequence[bytes]) -> tuple[NDArray[np.int32], int]:
+    def add(
+        self, keys: NDArray[np.uint64], label_sets: Sequence[bytes], tenant: int = 0, max_new: int | None = None
+    ) -> tuple[NDArray[np.int32], int]:
         """Slots of series, which are added if they are not there.
 
-        keys: uint64 (n, 2), may repeat. label_sets: canonical labels of each.
-        Returns int32 (n,), -1 for a series for which the table has no room, and the number that was added.
+        keys: uint64 (n, 2), may repeat. label_sets: canonical labels of each. tenant: number of the one whose they
+        are. max_new: how many may be added; without it, as many as there is room for.
+        Returns int32 (n,), -1 for a series that was not added, and the number that was.
         """
         self._make_room(min(self.n_slots + len(keys), self.max_series))
         slots = np.empty(len(keys), dtype=np.int32)
         before = self.n_slots
-        after = kernels.find_or_add(self.index, self.keys, before, self.max_series, keys, slots)
+        most = self.max_series if max_new is None else min(self.max_series, before + max_new)
+        after = kernels.find_or_add(self.index, self.keys, before, most, keys, slots)
         if after == before:
             return slots, 0
         new, rows = np.unique(slots, return_index=True)
         rows = rows[new >= before]
+        self.tenants[before:after] = tenant
         self._describe([label_sets[row] for row in rows.tolist()])
         return slots, after - before
 
@@ -129,6 +137,7 @@ class SeriesTable:
         table = SeriesTable(self.n_partitions, self.max_series)
         table.add(np.ascontiguousarray(self.keys[slots]), self.label_sets(slots))
         table.seen[: table.n_slots] = self.seen[slots]
+        table.tenants[: table.n_slots] = self.tenants[slots]
         return table
 
     def _make_room(self, n_slots: int) -> None:
@@ -139,7 +148,7 @@ class SeriesTable:
         keys = np.zeros((room, 2), dtype=np.uint64)
         keys[: self.n_slots] = self.keys[: self.n_slots]
         self.keys = keys
-        for name in ("ids", "partitions", "refs", "due_ms", "seen", "_label_at", "_label_size"):
+        for name in ("ids", "partitions", "refs", "due_ms", "seen", "tenants", "_label_at", "_label_size"):
             old = getattr(self, name)
             new = np.empty((room, *old.shape[1:]), dtype=old.dtype)
             new[: self.n_slots] = old[: self.n_slots]

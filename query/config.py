@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.tenants import Tenancy
+
 
 @dataclass(frozen=True, slots=True)
 class QueryConfig:
@@ -13,6 +15,7 @@ class QueryConfig:
     consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
     slow_query_s: queries that take longer are logged.
     promql_strict: refuse what Prometheus has behind feature flags only.
+    tenancy: whether there are tenants, and whether a request has to name one.
     """
 
     lookback_ms: int = 300_000
@@ -25,3 +28,4 @@ class QueryConfig:
     consistency: str = "strong"
     promql_strict: bool = False
     slow_query_s: float = 5.0
+    tenancy: Tenancy = Tenancy.OFF

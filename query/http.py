@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import SeriesStore, TooManySamples, TooManySeries
+from common.tenants import TenantRefused
 from query import remote_chunks, remote_read
 from query.clients import run, run_whole, unless_gone
 from query.compression import LEAST_BYTES, compressed, negotiated
@@ -36,6 +37,7 @@ from query.responses import (
     encoding_headers,
     error_response,
     respond,
+    tenant_refused,
 )
 from query.service import QueryService
 from query.statistics import statistics
@@ -254,6 +256,8 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
         return error_response(499, "canceled", str(error))
     except (EvalError, TooManySamples, TooManySeries, TooLargeResponse) as error:
         return error_response(422, "execution", str(error))
+    except TenantRefused as error:
+        return tenant_refused(error)
     except CallerError as error:
         return error_response(400, "bad_data", str(error))
     except RetryableError as error:

@@ -13,14 +13,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from common.errors import CallerError
+from common.tenants import Tenancy, tenant_of
 from common.tombstones import Tombstone
 from query.http import answered
 from query.params import Parameters
+from query.tenants import deleting
 
 Delete = Callable[[Sequence[Tombstone]], Future[Any]]
 
 
-def router(delete: Delete) -> APIRouter:
+def router(delete: Delete, tenancy: Tenancy = Tenancy.OFF) -> APIRouter:
     """Routes of the admin API. delete: its future is done when the log has all of the tombstones."""
     routes = APIRouter()
 
@@ -29,7 +31,13 @@ def router(delete: Delete) -> APIRouter:
         if not matcher_sets:
             raise CallerError("no match[] parameter provided")
         low, high = p.time_range()
-        await asyncio.wrap_future(delete([Tombstone(matchers, low, high) for matchers in matcher_sets]))
+        tenant = tenant_of(request.scope, tenancy)
+        found = (
+            matcher_sets if tenancy is Tenancy.OFF else [deleting(matchers, tenant) for matchers in matcher_sets]
+        )
+        tombstones = [Tombstone(tuple(matchers), low, high) for matchers in found if matchers is not None]
+        if tombstones:
+            await asyncio.wrap_future(delete(tombstones))
         return Response(status_code=204)
 
     async def clean_tombstones(p: Parameters, request: Request) -> Response:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from common.access import principal_of
+from common.tenants import TenantRefused, overseen
 from query.http_about import data
-from query.responses import error_response
+from query.responses import error_response, tenant_refused
 from query.service import QueryService
 
 
@@ -15,11 +16,18 @@ def router(service: QueryService) -> APIRouter:
     routes = APIRouter()
 
     async def shown(request: Request) -> Response:
-        return data(service.queries.shown())
+        try:
+            return data(service.queries.shown(overseen(request.scope, service.config.tenancy)))
+        except TenantRefused as error:
+            return tenant_refused(error)
 
     async def cancel(request: Request) -> Response:
         id_ = request.path_params["id"]
-        if not service.queries.cancel(id_, principal_of(request.scope).name):
+        try:
+            tenants = overseen(request.scope, service.config.tenancy)
+        except TenantRefused as error:
+            return tenant_refused(error)
+        if not service.queries.cancel(id_, principal_of(request.scope).name, tenants):
             return error_response(404, "not_found", "no such query runs or waits; it may have ended")
         return Response(status_code=204)
 

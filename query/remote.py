@@ -189,9 +189,10 @@ class RemoteStore:
         asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms, label=name)
         return self._read("label_values", asked, answers.read_texts, join_texts)
 
-    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+    def metadata(self, metric: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
-        asked = ReadRequest("", (), None, 0.0, (), 0, 0, label=metric or "")
+        whose = None if tenants is None else tuple(tenants)
+        asked = ReadRequest("", (), None, 0.0, (), 0, 0, label=metric or "", tenants=whose)
         return self._read("metadata", asked, answers.read_metadata, join_metadata)
 
     def exemplars(
@@ -201,9 +202,9 @@ class RemoteStore:
         asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
         return self._read("exemplars", asked, answers.read_exemplars, lambda found: list(chain(*found)))
 
-    def extent(self) -> Extent:
+    def extent(self, matcher_sets: Sequence[Sequence[Matcher]] = ()) -> Extent:
         """See `SeriesStore`."""
-        asked = ReadRequest("", (), None, 0.0, (), 0, 0)
+        asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), 0, 0)
         return self._read(
             "extent", asked, answers.read_extent, lambda found: reduce(Extent.joined, found, Extent())
         )

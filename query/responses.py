@@ -17,6 +17,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from common.errors import CallerError
+from common.tenants import TenantRefused
 from query.compression import compressed
 
 JSON = "application/json"
@@ -88,6 +89,13 @@ def error_response(status: int, kind: str, message: str) -> Response:
     """An error in the form of Prometheus' API."""
     body = {"status": "error", "errorType": kind, "error": message}
     return Response(orjson.dumps(body), status_code=status, media_type=JSON)
+
+
+def tenant_refused(error: TenantRefused) -> Response:
+    """A request that is for no tenant, or for one that it may not be for."""
+    return error_response(
+        error.status, {401: "unauthorized", 403: "forbidden"}.get(error.status, "bad_data"), str(error)
+    )
 
 
 def encoding_headers(encoding: str, headers: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,11 +97,11 @@ class Queries:
             self._running[running.id] = running
         return running
 
-    def cancel(self, id_: str, by: str) -> bool:
-        """End a query; False if there is none of this id. It stops at its next portion of work."""
+    def cancel(self, id_: str, by: str, tenants: Sequence[str] | None = None) -> bool:
+        """End a query; False if there is none of this id, of these tenants. It stops at its next portion of work."""
         with self._lock:
             running = self._running.get(id_)
-        if running is None:
+        if running is None or not _is_of(running.asked.tenant, tenants):
             return False
         running.cancelled = True
         running.budget.stop_reason = "the query was cancelled by an operator (DELETE /api/v1/status/queries/<id>)"
@@ -128,15 +128,23 @@ class Queries:
             self._slow.appendleft(slow)
         _log.warning("slow_query", **{("query_id" if key == "id" else key): value for key, value in slow.items()})
 
-    def shown(self) -> dict[str, Any]:
-        """All that run and wait, the oldest first, and those that were slow, the latest first."""
+    def shown(self, tenants: Sequence[str] | None = None) -> dict[str, Any]:
+        """All of these tenants that run and wait, the oldest first, and that were slow, the latest first."""
         with self._lock:
             running, slow = list(self._running.values()), list(self._slow)
+        running = sorted(
+            (one for one in running if _is_of(one.asked.tenant, tenants)), key=lambda one: one.started_s
+        )
         return {
-            "queries": [one.shown() for one in sorted(running, key=lambda one: one.started_s)],
-            "slow": slow,
+            "queries": [one.shown() for one in running],
+            "slow": [one for one in slow if _is_of(one["tenant"], tenants)],
             "slow_threshold_seconds": self._slow_s,
         }
+
+
+def _is_of(tenant: str, tenants: Sequence[str] | None) -> bool:
+    """Whether a query reads nothing but of these tenants; None stands for all."""
+    return tenants is None or set(tenant.split("|")) <= set(tenants)
 
 
 def shortened(text: str) -> str:

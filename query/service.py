@@ -15,11 +15,13 @@ from common import request_ids, tally
 from common.access import principal_of
 from common.errors import CallerError, RetryableError
 from common.store import SeriesStore
+from common.tenants import tenants_of
 from query.config import QueryConfig
 from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
 from query.running import NOBODY, Asked, Queries
+from query.tenants import of_tenants
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -35,11 +37,16 @@ _WAITING_PER_RUNNING = 10
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How a query is to read. partial: whether it may go without partitions that nobody can read, and say so."""
+    """How a query is to read.
+
+    partial: whether it may go without partitions that nobody can read, and say so.
+    tenants: whose series it reads; None for all there are, where tenants are switched off.
+    """
 
     consistency: str
     partial: bool = False
     asked: Asked = NOBODY
+    tenants: tuple[str, ...] | None = None
 
 
 class TooManyQueries(RetryableError):
@@ -56,15 +63,12 @@ class QueryService:
         self.config = config
         self._store = store
         self._stopping = threading.Event()
-        self._engine = Engine(
-            store,
-            EngineConfig(
-                lookback_ms=config.lookback_ms,
-                max_samples=config.max_samples,
-                max_series=config.max_series,
-                timeout_s=config.timeout_s,
-                strict=config.promql_strict,
-            ),
+        self._engine_config = EngineConfig(
+            lookback_ms=config.lookback_ms,
+            max_samples=config.max_samples,
+            max_series=config.max_series,
+            timeout_s=config.timeout_s,
+            strict=config.promql_strict,
         )
         self.queries = Queries(config.slow_query_s)
         self._threads = ThreadPoolExecutor(config.max_concurrency, thread_name_prefix="query")
@@ -93,7 +97,7 @@ class QueryService:
         """What `finish` makes of the result, on the query's thread; setting `cancelled` ends it early."""
 
         def work(budget: Budget) -> T:
-            result = self._engine.instant(query, time_ms, lookback_ms=lookback_ms, budget=budget)
+            result = self._engine(wanted).instant(query, time_ms, lookback_ms=lookback_ms, budget=budget)
             return finish(result, budget)
 
         return self._run(work, timeout_s, wanted, cancelled)
@@ -115,7 +119,7 @@ class QueryService:
 
         def work(budget: Budget) -> T:
             times = start_ms, end_ms, step_ms
-            result = self._engine.range(query, *times, lookback_ms=lookback_ms, budget=budget)
+            result = self._engine(wanted).range(query, *times, lookback_ms=lookback_ms, budget=budget)
             return finish(result, budget)
 
         return self._run(work, timeout_s, wanted, cancelled)
@@ -127,24 +131,30 @@ class QueryService:
         cancelled: threading.Event | None = None,
     ) -> Future[T]:
         """What `work` makes of the store, on a query's thread, within its limits; `cancelled` as in `instant`."""
-        return self._run(lambda budget: work(self._store, budget), None, wanted, cancelled)
+        store = of_tenants(self._store, wanted.tenants)
+        return self._run(lambda budget: work(store, budget), None, wanted, cancelled)
 
     def wanted_of(self, parameters: Parameters, request: Request) -> Wanted:
-        """What a request asks for, by header or parameter. Raises CallerError."""
+        """What a request asks for, by header or parameter, and for whom. Raises CallerError, TenantRefused."""
         consistency = request.headers.get("x-read-consistency") or parameters.get("consistency")
         partial = parameters.get("partial_response") or "false"
         if partial not in ("true", "false"):
             raise CallerError(f"partial_response is 'true' or 'false', not {partial!r}")
+        tenants = tenants_of(request.scope, self.config.tenancy)
         client, route = request.client, request.scope.get("route")
         asked = Asked(
             route=getattr(route, "path", ""),
             text=parameters.get("query") or " ".join(parameters.all("match[]")),
             client=f"{client.host}:{client.port}" if client is not None else "",
             principal=principal_of(request.scope).name,
+            tenant="|".join(tenants or ()),
             request_id=request.scope.get(request_ids.SCOPE_KEY, ""),
             stats=parameters.get("stats"),
         )
-        return Wanted(consistency or self.config.consistency, partial == "true", asked)
+        return Wanted(consistency or self.config.consistency, partial == "true", asked, tenants)
+
+    def _engine(self, wanted: Wanted) -> Engine:
+        return Engine(of_tenants(self._store, wanted.tenants), self._engine_config)
 
     def _run(
         self,

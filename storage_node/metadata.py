@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
 import orjson
 import zstandard
 
 from common.store import Metadata
+from common.tenants import DEFAULT_TENANT
 from storage_node import keys
 from storage_node.disk import Batch, Disk
 
 MAX_ROWS = 100_000
 """Of a partition; what comes when there are that many is not kept."""
+MAX_ROWS_OF_TENANT = 10_000
+"""Of a tenant that is not `default`, so that one cannot take the room of all."""
 
 
 class MetadataTable:
-    """Metadata by family, in order of arrival, each once."""
+    """Metadata by tenant and family, in order of arrival, each once."""
 
     def __init__(self, partition: int) -> None:
         self._key = keys.numbered(keys.METADATA, partition, 0)
-        self._families: dict[str, list[Metadata]] = {}
+        self._tenants: dict[str, dict[str, list[Metadata]]] = {}
         self._n_rows = 0
         self._changed = False
 
@@ -29,26 +33,46 @@ class MetadataTable:
         try:
             content = orjson.loads(row)
             family, *texts = (content[name] for name in ("family", "type", "help", "unit"))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            tenant = content.get("tenant", DEFAULT_TENANT)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
             return
-        if not all(isinstance(text, str) for text in (family, *texts)) or self._n_rows >= MAX_ROWS:
-            return
-        known = self._families.setdefault(family, [])
-        metadata = Metadata(*texts)
-        if metadata not in known:
-            known.append(metadata)
-            self._n_rows += 1
-            self._changed = True
+        if all(isinstance(text, str) for text in (tenant, family, *texts)):
+            self._add(tenant, family, Metadata(*texts))
 
-    def of(self, family: str | None) -> dict[str, list[Metadata]]:
-        """Of one family, or of all."""
-        if family is None:
-            return {name: list(known) for name, known in self._families.items()}
-        return {family: list(self._families[family])} if family in self._families else {}
+    def _add(self, tenant: str, family: str, metadata: Metadata) -> None:
+        families = self._tenants.get(tenant, {})
+        known = families.get(family, [])
+        n_mine = sum(map(len, families.values())) if tenant != DEFAULT_TENANT else 0
+        if metadata in known or self._n_rows >= MAX_ROWS or n_mine >= MAX_ROWS_OF_TENANT:
+            return
+        self._tenants.setdefault(tenant, {})[family] = [*known, metadata]
+        self._n_rows += 1
+        self._changed = True
+
+    def of(self, family: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
+        """Of one family, or of all, as some tenants' senders have it, or all."""
+        found: dict[str, list[Metadata]] = {}
+        for tenant in self._tenants if tenants is None else tenants:
+            families = self._tenants.get(tenant, {})
+            for name in families if family is None else families.keys() & {family}:
+                found.setdefault(name, []).extend(families[name])
+        return found
+
+    def forget(self, tenants: Callable[[str], bool]) -> None:
+        """Forget what the senders of these tenants said."""
+        gone = [tenant for tenant in self._tenants if tenants(tenant)]
+        for tenant in gone:
+            self._n_rows -= sum(map(len, self._tenants.pop(tenant).values()))
+        self._changed = self._changed or bool(gone)
 
     def write_changes(self, batch: Batch) -> None:
         if self._changed:
-            rows = [[name, m.type, m.help, m.unit] for name, known in self._families.items() for m in known]
+            rows = [
+                [name, m.type, m.help, m.unit, *([] if tenant == DEFAULT_TENANT else [tenant])]
+                for tenant, families in self._tenants.items()
+                for name, known in families.items()
+                for m in known
+            ]
             batch.put(self._key, zstandard.ZstdCompressor(level=1).compress(json.dumps(rows).encode()))
 
     def changes_written(self) -> None:
@@ -58,6 +82,7 @@ class MetadataTable:
         """Read everything back. Raises DiskError."""
         stored = disk.get(self._key)
         rows = json.loads(zstandard.ZstdDecompressor().decompress(stored)) if stored else []
-        for name, *texts in rows:
-            self._families.setdefault(name, []).append(Metadata(*texts))
+        for name, kind, text, unit, *tenant in rows:
+            families = self._tenants.setdefault(tenant[0] if tenant else DEFAULT_TENANT, {})
+            families.setdefault(name, []).append(Metadata(kind, text, unit))
         self._n_rows = len(rows)

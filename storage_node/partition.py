@@ -482,14 +482,23 @@ class PartitionState:
         present: NDArray[np.uint32] = snos[touches & (earliest <= latest)]
         return present
 
-    def extent(self) -> Extent:
-        """Chunks of segments and of the head, and the first and last time. Raises DiskError."""
+    def extent(self, snos: NDArray[np.uint32] | None = None) -> Extent:
+        """Chunks of segments and of the head, and the first and last time; of some series the times alone.
+
+        Raises DiskError.
+        """
         self.resolve()
-        earliest = np.maximum(self.series.min_times.view(), self.horizon_ms)
-        latest = self.series.max_times.view()
+        of = slice(None) if snos is None else snos
+        earliest = np.maximum(self.series.min_times.view()[of], self.horizon_ms)
+        latest = self.series.max_times.view()[of]
         has_samples = earliest <= latest
-        n_chunks = sum(segment.n_rows for window in self.windows.values() for segment in window.segments)
-        n_chunks += int(np.count_nonzero(self.series.tails.view() != NO_TAIL))
+        n_chunks = (
+            0
+            if snos is not None
+            else sum(segment.n_rows for window in self.windows.values() for segment in window.segments)
+        )
+        if snos is None:
+            n_chunks += int(np.count_nonzero(self.series.tails.view() != NO_TAIL))
         first = int(earliest[has_samples].min(initial=MAX_TIME_MS))
         return Extent(n_chunks, first, int(latest[has_samples].max(initial=MIN_TIME_MS)))
 

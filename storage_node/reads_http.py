@@ -173,7 +173,7 @@ def _label_values(store: SeriesStore, asked: ReadRequest) -> Frames:
 
 
 def _metadata(store: SeriesStore, asked: ReadRequest) -> Frames:
-    return answers.metadata_frames(store.metadata(asked.label or None))
+    return answers.metadata_frames(store.metadata(asked.label or None, asked.tenants))
 
 
 def _exemplars(store: SeriesStore, asked: ReadRequest) -> Frames:
@@ -181,7 +181,7 @@ def _exemplars(store: SeriesStore, asked: ReadRequest) -> Frames:
 
 
 def _extent(store: SeriesStore, asked: ReadRequest) -> Frames:
-    return answers.extent_frames(store.extent())
+    return answers.extent_frames(store.extent(asked.matcher_sets))
 
 
 def _short(work: Callable[[SeriesStore, ReadRequest], Frames]) -> Work:

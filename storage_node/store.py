@@ -171,13 +171,13 @@ class NodeStore:
                 values |= index.label_values(name, None if len(snos) == len(index) else snos)
         return sorted(values)
 
-    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+    def metadata(self, metric: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
         found: dict[str, set[Metadata]] = {}
         with self._reading() as (_, shards):
             for shard in shards:
                 with shard.lock:
-                    for family, known in shard.state.metadata.of(metric).items():
+                    for family, known in shard.state.metadata.of(metric, tenants).items():
                         found.setdefault(family, set()).update(known)
         return {family: sorted(known) for family, known in found.items()}
 
@@ -191,13 +191,15 @@ class NodeStore:
                 found += _exemplars(shard, views.disk, matcher_sets, min_time_ms, max_time_ms)
         return found
 
-    def extent(self) -> Extent:
+    def extent(self, matcher_sets: Sequence[Sequence[Matcher]] = ()) -> Extent:
         """See `SeriesStore`."""
         extent = Extent()
         with self._reading() as (_, shards):
             for shard in shards:
+                snos = _matching(shard, matcher_sets) if matcher_sets else None
                 with shard.lock:
-                    extent = extent.joined(shard.state.extent())
+                    known = None if snos is None else _known(shard, snos)
+                    extent = extent.joined(shard.state.extent(known))
         return extent
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from common.calling import Caller, CallerFiles
 from common.log.url import identity
+from common.tenants import Tenancy
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
@@ -55,7 +56,11 @@ def cluster(options: Mapping[str, Any]) -> ClusterConfig:
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:
-    return IngestConfig(max_body_bytes=options["max_body_bytes"], max_active_series=options["max_active_series"])
+    return IngestConfig(
+        max_body_bytes=options["max_body_bytes"],
+        max_active_series=options["max_active_series"],
+        tenancy=Tenancy(options["tenancy"]),
+    )
 
 
 def query(options: Mapping[str, Any]) -> QueryConfig:
@@ -70,4 +75,5 @@ def query(options: Mapping[str, Any]) -> QueryConfig:
         consistency=options["read_consistency"],
         promql_strict=options["promql_strict"],
         slow_query_s=options["slow_query_threshold"] / 1000,
+        tenancy=Tenancy(options["tenancy"]),
     )

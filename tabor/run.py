@@ -96,7 +96,11 @@ async def _serve(
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(state.readiness, "ingest", "query", "queries", "admin", "status")
-    ingest_routes = import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)
+    ingest_routes = (
+        import_router(ingestor),
+        otlp_router(ingestor),
+        admin_router(ingestor.delete, ingest_config.tenancy),
+    )
     query_routes = query_router(queries, VERSION), queries_router(queries)
     for routes in (*query_routes, node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])

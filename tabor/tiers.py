@@ -117,7 +117,7 @@ async def _serve_ingest(entrance: Entrance, log: Log, config: IngestConfig) -> N
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness, "ingest", "admin")
-    for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete)):
+    for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete, config.tenancy)):
         app.include_router(routes)
     ingestor.start()
     probe.start()

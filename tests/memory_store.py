@@ -116,7 +116,7 @@ class MemoryStore:
         found = self.series(matcher_sets, min_time_ms, max_time_ms)
         return sorted({labels[name] for labels in found if name in labels})
 
-    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+    def metadata(self, metric: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
         """See `SeriesStore`."""
         return {}
 
@@ -126,11 +126,11 @@ class MemoryStore:
         """See `SeriesStore`."""
         return []
 
-    def extent(self) -> Extent:
+    def extent(self, matcher_sets: Sequence[Sequence[Matcher]] = ()) -> Extent:
         """See `SeriesStore`; each series with samples is one chunk."""
         extent = Extent()
-        for _, samples in self._series.values():
-            if samples:
+        for labels, samples in self._series.values():
+            if samples and any(all(matches(m, labels) for m in ms) for ms in matcher_sets or [()]):
                 extent = extent.joined(Extent(1, min(samples), max(samples)))
         return extent
 

@@ -145,14 +145,14 @@ def _series(data, words, at, end, n, n_others, scratch, timestamps, values, othe
 
 
 @device
-def _recognise(words, hash_key, index, keys, labels_at, labels_end, guess):
+def _recognise(words, hash_key, tenant, index, keys, labels_at, labels_end, guess):
     """Slot of the series with these label fields, -1 if it is not in the table, and their hash.
 
     guess: the slot to try first. Label sets that are too long to be hashed are never in the table.
     """
     if labels_end - labels_at > MAX_HASHED_BYTES:
         return np.int64(-1), np.uint64(0), np.uint64(0)
-    first, second = hash_bytes(words, hash_key, labels_at, labels_end - labels_at)
+    first, second = hash_bytes(words, hash_key, labels_at, labels_end - labels_at, tenant)
     # Senders keep an order, so the series that was added next is likely the one that comes next.
     if guess < len(keys) and keys[guess, 0] == first and keys[guess, 1] == second:
         return np.int64(guess), first, second
@@ -161,7 +161,7 @@ def _recognise(words, hash_key, index, keys, labels_at, labels_end, guess):
 
 
 @kernel(
-    "int64(uint8[::1], uint64[::1], int64, int64, uint64[:, ::1], int32[::1], uint64[:, ::1],"
+    "int64(uint8[::1], uint64[::1], int64, int64, uint64[:, ::1], int64, int32[::1], uint64[:, ::1],"
     " int32[::1], int64[::1], uint64[::1], int64[:, ::1], uint64[:, ::1], int64[:, ::1], int64[::1])"
 )
 def walk(
@@ -170,6 +170,7 @@ def walk(
     size,
     max_series,
     hash_key,
+    tenant,
     index,
     keys,
     slots,
@@ -184,7 +185,7 @@ def walk(
 
     data: the request in its first `size` bytes. At least 16 bytes follow; the space behind serves to gather labels
         that are not contiguous, for which 2 * size + 32 bytes in all are always enough.
-    words: `data` as uint64. hash_key, index, keys: see `series_table`.
+    words: `data` as uint64. hash_key, index, keys: see `series_table`. tenant: number of the one who writes.
     slots, timestamps, values: (room,), written; a sample of an unknown series gets slot -1 - (row in `unknown`).
     unknown: int64 (rows, 3), written: for a series that is not in the table, where its label fields start and end
         in `data`, and its number of samples, exemplars and histograms. unknown_keys: uint64 (rows, 2), written
@@ -235,7 +236,7 @@ def walk(
         if status != OK:
             return status
         at += length
-        slot, first, second = _recognise(words, hash_key, index, keys, labels_at, labels_end, slot + 1)
+        slot, first, second = _recognise(words, hash_key, tenant, index, keys, labels_at, labels_end, slot + 1)
         mark = slot
         if slot < 0:
             mark = -1 - n_unknown

@@ -213,7 +213,7 @@ def _hash(data, start, end, value):
 
 
 @device
-def _metadata(data, start, end, symbols, n_symbols, metric, seen, out, at):
+def _metadata(data, start, end, symbols, n_symbols, metric, seen, salt, out, at):
     """Write metadata that was not seen before as that of its family. Returns status and position."""
     kind = np.int64(0)
     text = np.int64(0)
@@ -245,7 +245,7 @@ def _metadata(data, start, end, symbols, n_symbols, metric, seen, out, at):
             last -= len(_COUNT)
         elif _is(data, max(first + 1, last - len(_SUM)), last, _SUM):
             last -= len(_SUM)
-    mark = _hash(data, first, last, _FNV_OFFSET ^ np.uint64(kind))
+    mark = _hash(data, first, last, _FNV_OFFSET ^ salt ^ np.uint64(kind))
     mark = _hash(data, symbols[text, 0], symbols[text, 1], mark)
     mark = _hash(data, symbols[unit, 0], symbols[unit, 1], mark) | np.uint64(1)
     place = np.int64(mark >> np.uint64(32)) & (len(seen) - 1)
@@ -267,7 +267,7 @@ def _metadata(data, start, end, symbols, n_symbols, metric, seen, out, at):
 
 
 @device
-def _series(data, start, end, symbols, n_symbols, seen, out, at):
+def _series(data, start, end, symbols, n_symbols, seen, salt, out, at):
     """Write a series and its metadata. Returns status and position."""
     begin = _begin(out, at, 0x0A)
     if begin < 0:
@@ -300,16 +300,17 @@ def _series(data, start, end, symbols, n_symbols, seen, out, at):
             at = _put_bytes(out, at, 0x12 if number == 2 else 0x22, data, first, here)
     _finish(out, begin, at)
     if metadata >= 0:
-        return _metadata(data, metadata, metadata_end, symbols, n_symbols, metric, seen, out, at)
+        return _metadata(data, metadata, metadata_end, symbols, n_symbols, metric, seen, salt, out, at)
     return OK, at
 
 
-@kernel("int64(uint8[::1], int64, int64[:, ::1], uint64[::1], uint8[::1], int64[::1])")
-def transcode(data, size, symbols, seen, out, numbers):
+@kernel("int64(uint8[::1], int64, int64[:, ::1], uint64[::1], uint64, uint8[::1], int64[::1])")
+def transcode(data, size, symbols, seen, salt, out, numbers):
     """Write a request as a WriteRequest of 1.0.
 
     data: the request in its first `size` bytes. symbols: int64 (n, 2), as `find_symbols` found them.
     seen: uint64, a power of two of places, marks of metadata that need not be written again; changed.
+    salt: of the tenant, whose marks are not those of others.
     out: uint8, limits the size of the result. numbers: int64 (N_NUMBERS,), written: the result's SIZE, and where
         the field at fault begins.
     """
@@ -324,7 +325,7 @@ def transcode(data, size, symbols, seen, out, numbers):
         start, here = _content(data, here, size, tag)
         if here < 0:
             return MALFORMED
-        status, at = _series(data, start, here, symbols, np.int64(len(symbols)), seen, out, at)
+        status, at = _series(data, start, here, symbols, np.int64(len(symbols)), seen, salt, out, at)
         if status != OK:
             return status
     numbers[SIZE] = at

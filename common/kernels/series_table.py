@@ -45,12 +45,13 @@ def _mix(value):
 
 
 @device
-def hash_bytes(words, hash_key, start, size):
-    """128-bit hash of `size` bytes from byte `start`; size <= MAX_HASHED_BYTES.
+def hash_bytes(words, hash_key, start, size, tenant):
+    """128-bit hash of a tenant's number and `size` bytes from byte `start`; size <= MAX_HASHED_BYTES.
 
     Two NH sums with independent keys (Black et al., UMAC, CRYPTO '99, section 4): without the key, no choice of
     two different strings makes them collide with a probability above 2^-62 (2^-64 if they are equally long). The
-    length is hashed as a last word, so that zero bytes at the end count.
+    length is hashed as a last word, so that zero bytes at the end count, and with it the tenant (below 2^31), so
+    that equal bytes of two tenants are two strings.
     """
     shift = np.uint64((start & 7) * 8)
     at = start >> 3
@@ -69,7 +70,7 @@ def hash_bytes(words, hash_key, start, size):
         word = word_at(words, start + n_words * 8) & ((_1 << np.uint64(rest * 8)) - _1)
         first += _nh(word, hash_key[0, n_words])
         second += _nh(word, hash_key[1, n_words])
-    length = np.uint64(size)
+    length = np.uint64(size) | (np.uint64(tenant) << _32)
     first += _nh(length, hash_key[0, n_words + 1])
     second += _nh(length, hash_key[1, n_words + 1])
     return _mix(first), _mix(second)

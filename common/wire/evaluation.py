@@ -35,6 +35,7 @@ class Evaluation:
     samples_read, series_read: what the query has read already; counts against its limits.
     timeout_s: how long it may still take.
     count_steps: whether to say how many samples are looked at for each step; only sent if so.
+    tenants: whose series it reads; None for all there are.
     """
 
     query: str
@@ -52,12 +53,15 @@ class Evaluation:
     series_read: int
     timeout_s: float
     count_steps: bool = False
+    tenants: tuple[str, ...] | None = None
 
     def content(self) -> dict[str, Any]:
         """As JSON."""
         content = asdict(self)
         if not self.count_steps:
             del content["count_steps"]
+        if self.tenants is None:
+            del content["tenants"]
         return content
 
 
@@ -69,8 +73,10 @@ def evaluation_of(content: Any) -> Evaluation | None:
     """What `Evaluation.content` wrote; raises CallerError."""
     if content is None:
         return None
-    if not isinstance(content, dict) or content.keys() | {"count_steps"} != {f.name for f in fields(Evaluation)}:
+    optional = {"count_steps", "tenants"}
+    if not isinstance(content, dict) or content.keys() | optional != {f.name for f in fields(Evaluation)}:
         raise CallerError("'evaluation' has other members than it should")
+    tenants = texts_of(content, "tenants")
     for name, value in content.items():
         match name:
             case "query":
@@ -79,6 +85,8 @@ def evaluation_of(content: Any) -> Evaluation | None:
                 good = isinstance(value, bool)
             case "path":
                 good = isinstance(value, list) and len(value) <= MAX_DEPTH and all(type(i) is int for i in value)
+            case "tenants":
+                good = True
             case "timeout_s":
                 good = type(value) in (int, float) and 0 < value < MAX_STEP_MS
             case _:
@@ -87,4 +95,14 @@ def evaluation_of(content: Any) -> Evaluation | None:
             raise CallerError(f"{name!r} of 'evaluation' is not what it should be")
     if content["first_ms"] + content["step_ms"] * content["n_steps"] > MAX_STEP_MS:
         raise CallerError("'evaluation' has steps beyond the end of time")
-    return Evaluation(**{**content, "path": tuple(content["path"])})
+    return Evaluation(**{**content, "path": tuple(content["path"]), "tenants": tenants})
+
+
+def texts_of(content: dict[str, Any], key: str) -> tuple[str, ...] | None:
+    """A member that is a list of texts, not empty, or is not there; raises CallerError."""
+    found = content.get(key)
+    if found is None:
+        return None
+    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
+        raise CallerError(f"{key!r} is not a list of texts")
+    return tuple(found)

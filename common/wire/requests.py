@@ -10,7 +10,7 @@ import orjson
 
 from common.errors import CallerError
 from common.store import ANY_NUMBER, MAX_TIME_MS, MIN_TIME_MS, Matcher, MatchOp
-from common.wire.evaluation import Evaluation, evaluation_of
+from common.wire.evaluation import Evaluation, evaluation_of, texts_of
 
 VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
@@ -32,6 +32,7 @@ class ReadRequest:
     max_samples: of `select`. max_series: of `select` and `series`.
     label: of `label_values`, or the family of `metadata`, '' for all.
     evaluation: of `evaluate`, which has no matchers and times of its own.
+    tenants: of `metadata`, whose; None for all. Of other reads the matchers say so.
     """
 
     node: str
@@ -45,6 +46,7 @@ class ReadRequest:
     max_series: int = ANY_NUMBER
     label: str = ""
     evaluation: Evaluation | None = None
+    tenants: tuple[str, ...] | None = None
 
 
 def encode_request(request: ReadRequest) -> bytes:
@@ -68,6 +70,8 @@ def encode_request(request: ReadRequest) -> bytes:
     }
     if request.evaluation is not None:
         content["evaluation"] = request.evaluation.content()
+    if request.tenants is not None:
+        content["tenants"] = request.tenants
     try:
         body = orjson.dumps(content)
     except TypeError as error:
@@ -107,6 +111,7 @@ def parse_request(body: bytes) -> ReadRequest:
         max_series=_integer(content, "max_series", 0),
         label=_text(content, "label"),
         evaluation=evaluation_of(content.get("evaluation")),
+        tenants=texts_of(content, "tenants"),
     )
 
 

@@ -29,6 +29,7 @@ from query.engine.values import Annotations, EvalError, Vector
 from query.promql.ast import Aggregate, Expr, children
 from query.promql.durations import resolve
 from query.pushdown.planning import columns_of
+from query.tenants import of_tenants
 
 
 def evaluate(store: SeriesStore, asked: ReadRequest, ends: Sequence[threading.Event]) -> Iterator[bytes]:
@@ -42,7 +43,8 @@ def evaluate(store: SeriesStore, asked: ReadRequest, ends: Sequence[threading.Ev
         raise CallerError("'evaluate' takes an evaluation")
     budget = Budget(asked.max_samples, asked.max_series, asked.evaluation.timeout_s, *ends)
     try:
-        return matrix_frames(_evaluated(store, asked.evaluation, budget))
+        mine = of_tenants(store, asked.evaluation.tenants)
+        return matrix_frames(_evaluated(mine, asked.evaluation, budget))
     except EvalError as error:
         raise NotEvaluated("evaluation", str(error)) from None
     except QueryTimeout as error:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from common.log.base import DEFAULT_PARTITIONS
+from common.tenants import Tenancy
 from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import FORMATS as LOG_FORMATS
 from tabor.logging import LEVELS as LOG_LEVELS
@@ -181,5 +182,12 @@ query_limits = options_of(
         default="strong",
         help="'strong': a query sees every write acknowledged before it.",
     ),
+)
+tenancy = option(
+    "--tenancy",
+    type=click.Choice([one.value for one in Tenancy]),
+    default=Tenancy.OFF.value,
+    help="Tenants, by the header X-Scope-OrgID. 'optional': without it the tenant is 'default'; 'required': "
+    "without it a request is refused.",
 )
 server_url = option("--url", default="http://127.0.0.1:9080", help="Where Tabor runs.")

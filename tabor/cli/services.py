@@ -24,6 +24,7 @@ from tabor.cli.options import (
     query_limits,
     retention,
     shown_to_nodes,
+    tenancy,
 )
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
@@ -43,6 +44,7 @@ from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
     partitions,
     retention,
     log_retention,
+    tenancy,
     ingest_limits,
     query_limits,
 )
@@ -73,7 +75,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, logs, listen, door, kafka_url, partitions, ingest_limits)
+@options_of(config_option, logs, listen, door, kafka_url, partitions, tenancy, ingest_limits)
 @click.pass_context
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
@@ -147,7 +149,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, logs, listen, door, shown_to_nodes, kafka_url, node_timeout, query_limits)
+@options_of(config_option, logs, listen, door, shown_to_nodes, kafka_url, node_timeout, tenancy, query_limits)
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""

@@ -138,7 +138,7 @@ def test_the_hash_is_that_of_whole_numbers_wherever_the_bytes_lie(data, start, n
     for text in texts:
         buffer[start : start + len(text)] = np.frombuffer(text, dtype=np.uint8)
         with np.errstate(over="ignore"):
-            first, second = hash_bytes(buffer.view(np.uint64), key, start, len(text))
+            first, second = hash_bytes(buffer.view(np.uint64), key, start, len(text), 0)
         assert (int(first), int(second)) == plain_hash(text, key.tolist())
         hashes.add((int(first), int(second)))
     assert len(hashes) == len(texts)

@@ -48,7 +48,7 @@ class Store(MemoryStore):
             self.entered.set()
             assert self.go_on.wait(30)
 
-    def metadata(self, metric: str | None) -> dict[str, list[Metadata]]:
+    def metadata(self, metric: str | None, tenants: Sequence[str] | None = None) -> dict[str, list[Metadata]]:
         known = {"up": [Metadata("gauge", "is it", ""), Metadata("unknown", "", "s")], "down": []}
         return known if metric is None else {name: rows for name, rows in known.items() if name == metric}
 
