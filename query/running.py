@@ -98,7 +98,7 @@ class Queries:
         return running
 
     def cancel(self, id_: str, by: str, tenants: Sequence[str] | None = None) -> bool:
-        """End a query; False if there is none of this id, of these tenants. It stops at its next portion of work."""
+        """End a query; False if there is none of this id and these tenants. It stops at its next step."""
         with self._lock:
             running = self._running.get(id_)
         if running is None or not _is_of(running.asked.tenant, tenants):
