@@ -76,13 +76,14 @@ class Load:
         )
 
     def _write_batch(self, server: Process, batch: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection = server.connect(30)
+        headers = {**WRITE_HEADERS, **server.headers}
         for step in range(10_000_000):
             body = self._body(batch, step)
             with self._lock:
                 self.ledger.sent.add((batch, step))
             while not self._stop.is_set():
-                if _post(connection, body):
+                if _post(connection, body, headers):
                     with self._lock:
                         self.ledger.acknowledged.add((batch, step))
                     break
@@ -122,10 +123,10 @@ class Load:
             yield int(row["metric"]["series"]), [(t, v) for t, v in row["values"]]
 
 
-def _post(connection: http.client.HTTPConnection, body: bytes) -> bool:
+def _post(connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str]) -> bool:
     """True if the server acknowledged; a refused, broken or retryable answer is False, any other an error."""
     try:
-        connection.request("POST", "/api/v1/write", body, WRITE_HEADERS)
+        connection.request("POST", "/api/v1/write", body, headers)
         response = connection.getresponse()
         text = response.read()
     except (OSError, http.client.HTTPException):

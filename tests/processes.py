@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -39,12 +40,17 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -
 
 
 class Process:
-    """A process under test; its output goes to a file that is shown when it does not do what it should."""
+    """A process under test; its output goes to a file that is shown when it does not do what it should.
+
+    tls: how it is asked, where it has TLS. headers: what every request to it brings.
+    """
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, port: int) -> None:
         self.name = name
         self.command = list(command)
         self.port = port
+        self.tls: ssl.SSLContext | None = None
+        self.headers: dict[str, str] = {}
         self._log_path = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -105,13 +111,18 @@ class Process:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = self.connect()
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, {**self.headers, **(headers or {})})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def connect(self, timeout_s: float = 60) -> http.client.HTTPConnection:
+        if self.tls is None:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout_s, context=self.tls)
 
     def get(self, path: str, **parameters: str | float) -> tuple[int, bytes]:
         query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
