@@ -8,7 +8,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format bench bench-quick kafka docs dist wheelhouse lock clean
+.PHONY: help run test fuzz lint format bench bench-quick kafka metrics docs dist wheelhouse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ dist: $(VENV)/dev.stamp ## Build wheel and sdist into dist, reproducibly
 
 wheelhouse: $(VENV)/dev.stamp ## Gather the wheel and all it needs into dist/wheelhouse, to install without a network
 	@$(BIN)/python .ci/dist.py wheelhouse --to dist/wheelhouse
+
+metrics: $(VENV)/dev.stamp ## Write docs/metrics.md anew from the metrics in the code
+	@$(BIN)/python -m tests.metrics_page > .cache/metrics.md && mv .cache/metrics.md docs/metrics.md
 
 lock: | $(VENV)/bin/python ## Pin exact versions of everything pyproject.toml allows
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from common.errors import StartupError
 from common.events import EventLog
+from common.rocksdb import properties_of
 from storage_node.errors import DiskError
 
 _log = EventLog("storage_node")
@@ -188,6 +189,10 @@ class RocksDisk:
             self._db.compact_range(start, end, self._compact_options)
         except Exception as error:
             raise DiskError(f"RocksDB cannot compact: {error}") from error
+
+    def properties(self) -> dict[str, int]:
+        """What RocksDB tells of itself; see `common.rocksdb`."""
+        return properties_of(self._db)
 
     def close(self) -> None:
         try:

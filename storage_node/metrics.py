@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from common.patience import LastAnswer
+
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
@@ -23,6 +25,11 @@ class NodeCollector:
 
     def __init__(self, node: StorageNode) -> None:
         self._node = node
+        self._lag = LastAnswer(node.lag_records)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: whoever registers it need not wait for the log."""
+        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         node = self._node
@@ -55,8 +62,17 @@ class NodeCollector:
             "Offsets that the log's retention deleted before this node read them",
             value=node.cut_off_records,
         )
-        yield CounterMetricFamily("tabor_storage_node_merges", "Segments merges done", value=node.merges)
+        yield CounterMetricFamily("tabor_storage_node_merges", "Merges of segments done", value=node.merges)
+        lag = self._lag()
+        if lag is not None:
+            yield GaugeMetricFamily(
+                "tabor_storage_node_lag_records",
+                "Records that the partition which is furthest behind has not applied; missing while nobody can tell",
+                value=lag,
+            )
         for name, text, value in (
+            ("partitions", "Partitions held", len(shards)),
+            ("replayed_partitions", "Partitions held that have replayed the log", len(node.ready_partitions())),
             ("series", "Series known", sum(len(shard.state.series) for shard in shards)),
             ("head_samples", "Samples that are in RAM only", sum(shard.state.n_head for shard in shards)),
             ("segment_bytes", "Bytes of all blocks of samples", sum(shard.state.size_bytes for shard in shards)),

@@ -18,11 +18,13 @@ from common.events import EventLog
 from common.log.base import Bounds, Log, LogReader
 from storage_node.checkpoint import commit_merge
 from storage_node.config import NodeConfig
+from storage_node.disk import RocksDisk
 from storage_node.errors import DiskError, NotHeld, SegmentGone, ViewsDamaged
 from storage_node.marks import Mark
 from storage_node.merging import merge, merge_attached, plan_merge
 from storage_node.purging import purge
 from storage_node.store import NodeStore
+from storage_node.timings import SECONDS
 from storage_node.views import FolderLock, Shard, Views, views_folder
 
 POLL_S = 0.2
@@ -192,6 +194,15 @@ class StorageNode:
         seconds_left = left / records_per_s if records_per_s else (0.0 if not left else None)
         return Progress(self._ready, partitions, samples_per_s, seconds_left)
 
+    def lag_records(self) -> int:
+        """Records that the partition which is furthest behind has not applied. Raises LogUnavailable."""
+        return max((p.high_watermark - p.next_offset for p in self.progress().partitions), default=0)
+
+    def rocksdb(self) -> dict[str, int]:
+        """What the views' RocksDB tells of itself; see `common.rocksdb`."""
+        disk = None if self._views is None else self._views.disk
+        return disk.properties() if isinstance(disk, RocksDisk) else {}
+
     def partitions_status(self, digest: bool = False) -> list[dict[str, int | str]]:
         """What `GET /api/v1/status/partitions` shows of each partition. Raises LogUnavailable, DiskError."""
         found = []
@@ -338,8 +349,11 @@ class StorageNode:
                 raise
         records = reader.poll(POLL_S, POLL_BYTES)
         now_s = self._clock()
+        started_s = time.perf_counter()
         try:
             views.apply(records, now_s)
+            if records:
+                SECONDS["apply"].observe(time.perf_counter() - started_s)
             if not records and now_s >= self._bounds_due_s:
                 # A partition whose records were all deleted has none left that would show it.
                 self._bounds_due_s = now_s + BOUNDS_EVERY_S
@@ -402,7 +416,9 @@ class StorageNode:
             shard = views.shards.get(partition)
             if shard is None:
                 return False
+            started_s = time.perf_counter()
             if purge(shard.state, shard.lock):
+                SECONDS["purge"].observe(time.perf_counter() - started_s)
                 return True
             with shard.lock:
                 plan = plan_merge(shard.state)
@@ -414,6 +430,7 @@ class StorageNode:
                 return True
             with shard.lock:
                 commit_merge(shard.state, plan.window, plan.old, merged, batch)
+            SECONDS["merge"].observe(time.perf_counter() - started_s)
             self.merges += 1
             return True
 

@@ -33,6 +33,7 @@ from storage_node.attachments import Rows
 from storage_node.disk import Disk
 from storage_node.errors import NotHeld, SegmentGone
 from storage_node.reading import PartitionRead, ReadPlan, fill_rows
+from storage_node.timings import SECONDS
 from storage_node.views import Shard, Views
 
 MAX_REPLANS = 5
@@ -255,9 +256,11 @@ def _select(
     limit = _Limit(max_samples)
     counts_of_query = tally.current()
     counts_of_query.partitions = max(counts_of_query.partitions, len(shards))
-    matching = [_matching(shard, [matchers]) for shard in shards]
+    with SECONDS["match"].time():
+        matching = [_matching(shard, [matchers]) for shard in shards]
     if sum(map(len, matching)) > max_series:
         _count_present(shards, matching, *times, max_series)
+    started = time.perf_counter()
     tables: list[LabelTable] = []
     done: list[_Part] = []
     group: list[PartitionRead] = []
@@ -281,6 +284,7 @@ def _select(
             group, counts, n_rows, bound = [], [], 0, 0
     if group:
         done.append(limit.check(_fill(group, np.concatenate(counts))))
+    SECONDS["read"].observe(time.perf_counter() - started)
     return _selection(tables, done, views)
 
 

@@ -24,6 +24,7 @@ from storage_node.disk import Batch, Disk, RocksDisk, end_of
 from storage_node.errors import DiskError, ViewsDamaged
 from storage_node.partition import PartitionState
 from storage_node.segments import Segments
+from storage_node.timings import SECONDS
 
 FORMAT_VERSION = 1
 
@@ -246,7 +247,8 @@ class Views:
         with shard.lock:
             dropped = shard.state.dropped_before
             if shard.state.next_offset > shard.state.saved_offset:
-                checkpoint(shard.state)
+                with SECONDS["checkpoint"].time():
+                    checkpoint(shard.state)
         shard.changed_at_s = None
         if self.unflushed_since_s is None:
             self.unflushed_since_s = now_s
@@ -258,7 +260,8 @@ class Views:
         """Make all that was written durable. Raises DiskError."""
         offsets = self.saved_offsets()
         self.unflushed_since_s = None
-        self.disk.flush()
+        with SECONDS["flush"].time():
+            self.disk.flush()
         self.durable_offsets = offsets
 
     def save(self, now_s: float) -> None:

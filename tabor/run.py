@@ -12,13 +12,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import prometheus_client
+
 from common.log.base import Log
-from common.log.local import LocalLog
+from common.log.local import LocalLog, LocalLogCollector
 from common.log.url import open_log
+from common.rocksdb import RocksCollector
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import NodeConfig
-from tabor import kernels
+from tabor import kernels, server_metrics
 from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
@@ -109,6 +112,12 @@ async def _serve(
         async with serving(in_front_of(app, ingestor), entrance) as stop:
             if await first_of(stop, asyncio.to_thread(node.start)):
                 state.node_has_started()
+                server_metrics.register(state.readiness, "run", data_dir)
+                databases = {"views": node.rocksdb}
+                if isinstance(log, LocalLog):
+                    databases["log"] = log.properties
+                    prometheus_client.REGISTRY.register(LocalLogCollector(log))
+                prometheus_client.REGISTRY.register(RocksCollector(databases))
             if state.started and await state.until_ready(stop):
                 kernels.preload_in_background()
                 url = entrance.url

@@ -28,10 +28,12 @@ from common.log.base import Log
 from common.log.kafka import KafkaLog
 from common.log.url import parse_kafka_url
 from common.membership import Announcement, Announcer, Membership
+from common.membership_metrics import MembershipCollector
+from common.rocksdb import RocksCollector
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
-from tabor import kernels
+from tabor import kernels, server_metrics
 from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
@@ -121,6 +123,7 @@ async def _serve_ingest(entrance: Entrance, log: Log, config: IngestConfig) -> N
         app.include_router(routes)
     ingestor.start()
     probe.start()
+    server_metrics.register(probe.readiness, "ingest")
     try:
         async with serving(in_front_of(app, ingestor), entrance) as stop:
             if await _until(lambda: probe.readiness()[0], stop):
@@ -176,6 +179,9 @@ async def _serve_storage_node(
     def start() -> None:
         node.start(())
         register_cluster(acquirer, auditor, prometheus_client.REGISTRY)
+        prometheus_client.REGISTRY.register(MembershipCollector(membership))
+        prometheus_client.REGISTRY.register(RocksCollector({"views": node.rocksdb}))
+        server_metrics.register(state.readiness, "storage-node", data_dir)
         announcer.start()
         acquirer.start()
         assigner.start()
@@ -232,6 +238,8 @@ async def _serve_query(
         return not membership.uncovered(log.partitions)
 
     app = build_app(readiness, "query", "queries")
+    prometheus_client.REGISTRY.register(MembershipCollector(membership))
+    server_metrics.register(readiness, "query")
     for routes in (router(queries, VERSION), queries_router(queries)):
         app.include_router(routes)
     try:

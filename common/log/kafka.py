@@ -28,6 +28,7 @@ from common.log.base import DEFAULT_PARTITIONS, Append, Bounds
 from common.log.checks import check_positions, check_records
 from common.log.kafka_reader import KafkaLogReader
 from common.log.kafka_user import READ, WRITE, KafkaUser
+from common.log.metrics import FAILED_APPENDS
 
 DEFAULT_DELIVERY_TIMEOUT_S = 30.0
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
@@ -408,6 +409,7 @@ class KafkaLog:
         if pending.reason is None:
             pending.future.set_result(pending.offsets)
         else:
+            FAILED_APPENDS.inc()
             pending.future.set_exception(LogUnavailable(f"Kafka did not take the records: {pending.reason}"))
 
 

@@ -14,16 +14,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
+
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from common.errors import LogUnavailable
 from common.events import EventLog
 from common.log.base import Append, Bounds, LogRecord
 from common.log.checks import check_positions, check_records
 from common.log.local_disk import DiskError, LogDisk, Mark
+from common.log.metrics import FAILED_APPENDS, SYNC_SECONDS
 
 DEFAULT_QUEUED_BYTES = 64 << 20
 DEFAULT_TAIL_BYTES = 16 << 20
@@ -137,6 +140,15 @@ class LocalLog:
                 raise LogUnavailable("the log is closed")
             return Bounds(self._starts[partition], self._ends[partition])
 
+    def properties(self) -> dict[str, int]:
+        """What RocksDB tells of itself; see `common.rocksdb`."""
+        with self._handle:
+            return self._disk.properties()
+
+    def kept_bytes(self) -> int:
+        """Bytes of the records that retention has not removed."""
+        return self._disk.total_bytes - self._disk.start.total_bytes
+
     def failure(self) -> str | None:
         """Why records are not taken just now, or None; goes by itself once the disk takes data again."""
         failure = self._failure
@@ -204,6 +216,7 @@ class LocalLog:
         at = 0
         for waiting in group:
             if failure is not None:
+                FAILED_APPENDS.inc()
                 waiting.future.set_exception(LogUnavailable(f"the log cannot be written: {failure}"))
                 continue
             end = at + len(waiting.records)
@@ -222,11 +235,13 @@ class LocalLog:
             for partition, value in waiting.records:
                 records.append(LogRecord(partition, ends[partition], value))
                 ends[partition] += 1
+        started = time.perf_counter()
         try:
             self._disk.write(records)
         except DiskError as error:
             self._fail(error)
             return self._failure
+        SYNC_SECONDS.observe(time.perf_counter() - started)
         if self._unmarked_since_ms is None:
             self._unmarked_since_ms = self._now_ms()
         self._publish(records, ends)
@@ -310,6 +325,21 @@ class LocalLog:
             self._starts = list(mark.offsets)
         self._disk.remove_below(number, mark)
         _log.info("log_retention_removed", kept_bytes=kept, up_to_ms=mark.time_ms)
+
+
+class LocalLogCollector:
+    """What a local log tells of itself, for prometheus-client."""
+
+    def __init__(self, log: LocalLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        log = self._log
+        for name, text, value in (
+            ("kept_bytes", "Bytes of the records that retention has not removed", log.kept_bytes()),
+            ("failing", "Whether the log takes no records", int(log.failure() is not None)),
+        ):
+            yield GaugeMetricFamily(f"tabor_log_{name}", text, value=value)
 
 
 class LocalLogReader:

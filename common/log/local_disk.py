@@ -24,6 +24,7 @@ from typing import Any
 
 from common.errors import StartupError, TaborError
 from common.log.base import DEFAULT_PARTITIONS, LogRecord
+from common.rocksdb import properties_of
 
 # Values below this stay next to their keys; larger ones go to blob files, which compactions do not rewrite.
 _MIN_BLOB_BYTES = 512
@@ -299,6 +300,10 @@ class LogDisk:
                 raise DiskError(
                     f"partition {partition} ends at {found} after reopening but {known} was acknowledged"
                 )
+
+    def properties(self) -> dict[str, int]:
+        """What RocksDB tells of itself; see `common.rocksdb`."""
+        return properties_of(self._db)
 
     def close(self) -> None:
         """Raises DiskError: RocksDB could not write what it wanted to; the folder is released all the same."""
