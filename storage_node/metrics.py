@@ -67,7 +67,7 @@ class NodeCollector:
         if lag is not None:
             yield GaugeMetricFamily(
                 "tabor_storage_node_lag_records",
-                "Records that the partition which is furthest behind has not applied; missing while nobody can tell",
+                "Records that the partition which is furthest behind has not applied; absent if nobody can tell",
                 value=lag,
             )
         for name, text, value in (

@@ -43,7 +43,7 @@ _UNITS = (
 
 _HEAD = """# Metrics
 
-What `/metrics` of each process shows. `make metrics` makes this page of the code, and a test fails if it is out of date.
+What `/metrics` of each process shows. `make metrics` makes this page of the code; a test fails if it is old.
 Names are `tabor_<service>_<thing>_<unit>`; counters end in `_total`, and begin at 0 with the process unless their
 meaning says otherwise. No label has values of users' data: routes are those declared, `other` stands for all else.
 The `process_*` and `python_*` metrics are those of every Python process (`process_resident_memory_bytes`, …).
