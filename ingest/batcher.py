@@ -56,7 +56,8 @@ class Batcher:
 
     Other rows they put into `attached`.
 
-    idle_ms: when the table is full, series without samples for that long are forgotten; None to keep all.
+    idle_ms: series without samples for that long are not active: they are forgotten when the table is full, and
+      looked for when a tenant has as many as it may; None if all are.
     """
 
     def __init__(self, n_partitions: int, max_series: int, redeclare_ms: int, idle_ms: int | None) -> None:
@@ -67,11 +68,23 @@ class Batcher:
         self._idle_ms = idle_ms
         self._group_number = 0
         self._looked_ms = 0
+        self._counted_ms = 0
+        self._tenant_is_full = False
         # (ms, group): from this time on, groups had larger numbers.
         self._marks: deque[tuple[int, int]] = deque()
         self._offsets = np.empty(n_partitions + 1, dtype=np.int64)
         self._declared_offsets = np.empty(n_partitions + 1, dtype=np.int64)
         self._set_room(_FIRST_ROOM)
+
+    def room_of(self, tenant: int, max_active: int | None) -> int | None:
+        """How many series a tenant may have besides those it has; None if as many as there is room for."""
+        if max_active is None:
+            return None
+        return max(0, max_active - self.table.active.get(tenant, 0))
+
+    def note_full(self) -> None:
+        """A tenant had no room: those of its series that have become idle are to be found before long."""
+        self._tenant_is_full = True
 
     def mark(self) -> tuple[int, tuple[int, int, int]]:
         """How much has been collected, for `cut`; changes with everything that a writer puts in."""
@@ -218,18 +231,25 @@ class Batcher:
         """
         assert self.n_rows == 0
         self.attached.now_ms = now_ms
+        if self._tenant_is_full and abs(now_ms - self._counted_ms) >= _MARK_EVERY_MS:
+            self._tenant_is_full, self._counted_ms = False, now_ms
+            self.table.count_active(self._live(now_ms))
         full = self.table.n_slots >= self.table.max_series
         if self._idle_ms is None or not full or abs(now_ms - self._looked_ms) < _MARK_EVERY_MS:
             return
         self._looked_ms = now_ms
-        horizon = 0
-        for ms, group in self._marks:
-            if ms > now_ms - self._idle_ms:
-                break
-            horizon = group
-        live = np.flatnonzero(self.table.seen[: self.table.n_slots] > horizon).astype(np.int32)
+        live = self._live(now_ms)
         if 10 * len(live) < 9 * self.table.n_slots:
             self.table = self.table.keep(live)
+
+    def _live(self, now_ms: int) -> NDArray[np.int32]:
+        """Slots of the series that are not idle."""
+        horizon = 0
+        for ms, group in self._marks:
+            if self._idle_ms is None or ms > now_ms - self._idle_ms:
+                break
+            horizon = group
+        return np.flatnonzero(self.table.seen[: self.table.n_slots] > horizon).astype(np.int32)
 
     def _mark(self, now_ms: int) -> None:
         if self._idle_ms is None:

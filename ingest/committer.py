@@ -25,8 +25,11 @@ from common.log.base import Log
 from ingest.batcher import Batcher, Group
 from ingest.config import IngestConfig
 from ingest.errors import QueueFull
+from ingest.fair_queue import FairQueue
 from ingest.metrics import IngestMetrics
 
+TENANT_SHARE = 4
+"""One tenant may fill the queue to one part of so many."""
 _MOST_WANTED = 8
 """That many waiting items wake the ingest thread, however many more it expects."""
 
@@ -46,7 +49,7 @@ class _Item(Generic[Outcome]):
     """Work for the ingest thread: `take` puts samples into the batcher and says what it took."""
 
     take: Callable[[Batcher], Outcome]
-    size_bytes: int
+    tenant: str
     future: Future[Outcome]
 
 
@@ -67,8 +70,7 @@ class GroupCommitter(Generic[Outcome]):
         self._metrics = metrics
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: deque[_Item[Outcome]] = deque()
-        self._waiting_bytes = 0
+        self._waiting: FairQueue[_Item[Outcome]] = FairQueue()
         self._open = 0  # items that were offered and not answered yet
         self._senders = 1
         self._waiters_for_room = 0
@@ -84,10 +86,11 @@ class GroupCommitter(Generic[Outcome]):
         self._thread.start()
 
     def offer(
-        self, take: Callable[[Batcher], Outcome], size_bytes: int, *, wait_s: float = 0.0
+        self, take: Callable[[Batcher], Outcome], size_bytes: int, *, tenant: str = "", wait_s: float = 0.0
     ) -> Future[Outcome]:
         """Queue an item; the future gives what `take` returned once the log has its samples.
 
+        tenant: whose turn it takes; '' where there are no tenants.
         wait_s: how long to wait for a place in the queue.
 
         Raises:
@@ -106,8 +109,9 @@ class GroupCommitter(Generic[Outcome]):
                 raise LogUnavailable("ingest is closing")
             if self._is_full(size_bytes):
                 raise QueueFull("too many writes are waiting for the log")
-            self._waiting.append(_Item(take, size_bytes, future))
-            self._waiting_bytes += size_bytes
+            if tenant and self._has_its_share(tenant, size_bytes):
+                raise QueueFull(f"too many writes of tenant {tenant} are waiting for the log")
+            self._waiting.push(tenant, size_bytes, _Item(take, tenant, future))
             self._open += 1
             if len(self._waiting) >= self._wanted:
                 self._changed.notify_all()
@@ -126,8 +130,7 @@ class GroupCommitter(Generic[Outcome]):
             self._thread.join(timeout_s)
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight == 0, max(0.0, deadline - time.monotonic()))
-            left = list(self._waiting)
-            self._waiting.clear()
+            left = self._waiting.clear()
             finished = not left and self._in_flight == 0 and not self._thread.is_alive()
         for item in left:
             item.future.set_exception(LogUnavailable("ingest was closed before the log took the write"))
@@ -136,13 +139,20 @@ class GroupCommitter(Generic[Outcome]):
     def _is_full(self, size_bytes: int) -> bool:
         # One item always has a place, however large.
         return len(self._waiting) >= self._config.max_queued_requests or (
-            bool(self._waiting) and self._waiting_bytes + size_bytes > self._config.max_queued_bytes
+            len(self._waiting) > 0 and self._waiting.size_bytes + size_bytes > self._config.max_queued_bytes
+        )
+
+    def _has_its_share(self, tenant: str, size_bytes: int) -> bool:
+        """Whether a tenant has as much of the queue as one may."""
+        n_items, n_bytes = self._waiting.waiting(tenant)
+        return n_items * TENANT_SHARE >= self._config.max_queued_requests or (
+            n_items > 0 and (n_bytes + size_bytes) * TENANT_SHARE > self._config.max_queued_bytes
         )
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: len(self._waiting) > 0 or self._closing)
                 if not self._waiting:
                     return
             self._settle_acknowledged()
@@ -156,10 +166,12 @@ class GroupCommitter(Generic[Outcome]):
         taken: list[tuple[Future[Outcome], Outcome]] = []
         deadline = time.monotonic() + self._config.linger_s
         self._batcher.begin(self._clock())
-        while self._batcher.n_rows < self._config.max_group_samples:
+        tenants: set[str] = set()
+        while self._batcher.n_rows < self._most_of_group(tenants):
             item = self._next_item(deadline, len(taken))
             if item is None:
                 break
+            tenants.add(item.tenant)
             before = self._batcher.mark()
             try:
                 outcome = item.take(self._batcher)
@@ -177,6 +189,16 @@ class GroupCommitter(Generic[Outcome]):
         if taken:
             self._send(taken)
 
+    def _most_of_group(self, tenants: set[str]) -> int:
+        """With how many samples a group is sent that has samples of these tenants.
+
+        A tenant that sends little does not wait for a large group of one that sends much.
+        """
+        if len(tenants) > 1:
+            return self._config.small_group_samples
+        is_of_tenant = bool(tenants) and "" not in tenants
+        return self._config.tenant_group_samples if is_of_tenant else self._config.max_group_samples
+
     def _next_item(self, deadline: float, n_taken: int) -> _Item[Outcome] | None:
         """The next item of the group, or None if the group, of `n_taken` so far, is to be sent now."""
         with self._changed:
@@ -193,8 +215,7 @@ class GroupCommitter(Generic[Outcome]):
                 self._awaits_log = True
                 self._changed.wait(None if blocked else remaining)
                 self._wanted, self._awaits_log = 1, False
-            item = self._waiting.popleft()
-            self._waiting_bytes -= item.size_bytes
+            item = self._waiting.pop()
             if self._waiters_for_room:
                 self._changed.notify_all()
         return item

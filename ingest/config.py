@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.tenants import Tenancy
 
@@ -26,11 +27,13 @@ class IngestConfig:
       max_groups_in_flight: groups that wait for the log's acknowledgement.
     Of tenants:
       tenancy: whether there are any, and whether a request has to name one.
+      tenant_limits: the file of their limits (`common.limits`).
     Timing:
       linger_s: how long a group waits at most for more requests: while the log is busy with another one, or while
         fewer have come than there seem to be senders.
       small_group_samples: a group with that many samples waits for the log only, not for senders.
       max_group_samples: a group with that many samples is sent at once.
+      tenant_group_samples: one of a single tenant, where there are tenants: others do not wait long for it.
       redeclare_s: a series is declared again before that time has passed since its last declaration.
     """
 
@@ -48,8 +51,10 @@ class IngestConfig:
     linger_s: float = 0.003
     small_group_samples: int = 8_000
     max_group_samples: int = 100_000
+    tenant_group_samples: int = 20_000
     redeclare_s: float = 3600.0
     tenancy: Tenancy = Tenancy.OFF
+    tenant_limits: Path | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -114,11 +114,12 @@ class Fault(Enum):
     VALUE_TOO_LONG = "label_value_too_long"
     LABELS_TOO_LONG = "labels_too_long"
     ACTIVE_SERIES = "too_many_active_series"
+    TENANT_ACTIVE_SERIES = "too_many_active_series_of_tenant"
 
     @property
     def status(self) -> int:
         """HTTP status: 429 may succeed later, 422 breaks a limit, 400 is not valid."""
-        if self is Fault.ACTIVE_SERIES:
+        if self in (Fault.ACTIVE_SERIES, Fault.TENANT_ACTIVE_SERIES):
             return 429
         return 422 if self.value.startswith("too_many") or self.value.endswith(("too_long", "too_large")) else 400
 
@@ -128,14 +129,16 @@ class Refusal:
     """Series of a request that were refused while its other series are stored.
 
     status: HTTP status for the request. message: names the first refused series, why, and how many there are.
+    retry_after_s: when it may succeed, if ever.
     """
 
     status: int
     message: str
     n_series: int
+    retry_after_s: float | None = None
 
 
-def retry_after(error: BaseException | None) -> dict[str, str]:
-    """The header that says when to come again, if the error does."""
+def retry_after(error: object) -> dict[str, str]:
+    """The header that says when to come again, if the error or refusal does."""
     seconds = getattr(error, "retry_after_s", None)
     return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}

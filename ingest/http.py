@@ -107,7 +107,7 @@ class WriteEndpoint:
             return _text(400, "the body ended early")
         written = _written(outcome) if version == 2 else ()
         if outcome.refusal is not None:
-            return _text(outcome.refusal.status, outcome.refusal.message, *written)
+            return _text(outcome.refusal.status, outcome.refusal.message, *written, *_retry_after(outcome.refusal))
         return _Answer(204, list(written), b"") if written else _STORED
 
     def _outcome(self, future: Future[WriteOutcome]) -> asyncio.Future[WriteOutcome]:
@@ -169,7 +169,7 @@ def _text(status: int, message: str, *headers: tuple[bytes, bytes]) -> _Answer:
     return _Answer(status, [*always, *headers], body)
 
 
-def _retry_after(error: Exception) -> list[tuple[bytes, bytes]]:
+def _retry_after(error: object) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), text.encode()) for name, text in retry_after(error).items()]
 
 

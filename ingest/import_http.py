@@ -43,7 +43,10 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
             n_stored += outcome.n_samples
             if outcome.refusal is not None:
                 return _refused(
-                    outcome.refusal.status, f"up to line {piece.line}: {outcome.refusal.message}", n_stored
+                    outcome.refusal.status,
+                    f"up to line {piece.line}: {outcome.refusal.message}",
+                    n_stored,
+                    outcome.refusal,
                 )
     except ClientDisconnect:
         return _refused(400, "the body ended early", n_stored)
@@ -54,7 +57,7 @@ async def _answer(ingestor: Ingestor, request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _refused(status: int, reason: str, n_stored: int, error: Exception | None = None) -> Response:
+def _refused(status: int, reason: str, n_stored: int, error: object = None) -> Response:
     """Sending the whole text again does no harm: what is stored already stays as it is."""
     text = f"{reason}; {n_stored} samples are stored\n"
     return Response(text, status_code=status, media_type="text/plain", headers=retry_after(error))

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeAlias
 
+from common.limits import Limits
 from common.log.base import Log
-from common.tenants import DEFAULT_TENANT
+from common.tenants import DEFAULT_TENANT, Tenancy
 from common.tombstones import Tombstone
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import IngestConfig
 from ingest.deletions import tombstone_records
-from ingest.errors import NotAccepting
+from ingest.errors import LimitReached, NotAccepting
 from ingest.metrics import IngestMetrics, process_metrics
+from ingest.rates import Rates
 from ingest.remote_write import RemoteWriteReader, Taken
+from ingest.retention import TenantRetention
 from ingest.tenants import Tenant, Tenants
 
 WriteOutcome: TypeAlias = Taken
@@ -32,7 +35,7 @@ class Ingestor:
     """Takes bodies of remote write from any thread and answers when the log has their samples.
 
     gate: asked before each write; returns why none is accepted for now, or None.
-    clock: Unix ms.
+    clock: Unix ms. limits: of tenants; by default those of the configured file.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Ingestor:
         clock: Callable[[], int] = unix_ms,
         gate: Callable[[], str | None] | None = None,
         metrics: IngestMetrics | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.config = config if config is not None else IngestConfig()
         self.metrics = metrics if metrics is not None else process_metrics()
@@ -50,7 +54,10 @@ class Ingestor:
         self._log = log
         self._clock = clock
         self._deleter_id = secrets.randbits(64)
-        self._reader = RemoteWriteReader(self.config)
+        limits = Limits(self.config.tenant_limits) if limits is None else limits
+        self._reader = RemoteWriteReader(self.config, limits)
+        self._rates = Rates(limits)
+        self._retention = TenantRetention(limits, self.delete, clock)
         self._tenants = Tenants()
         batcher = Batcher(
             log.partitions,
@@ -61,8 +68,10 @@ class Ingestor:
         self._committer: GroupCommitter[Taken] = GroupCommitter(batcher, log, self.config, self.metrics, clock)
 
     def start(self) -> None:
-        """Start the ingest thread."""
+        """Start the ingest thread, and that of tenants' retention."""
         self._committer.start()
+        if self.config.tenancy is not Tenancy.OFF:
+            self._retention.start()
 
     def check_open(self) -> None:
         """Raises NotAccepting if the gate is closed."""
@@ -94,12 +103,15 @@ class Ingestor:
         self, body: bytes, tenant_name: str, read: Callable[[bytes, Batcher, Tenant], Taken]
     ) -> Future[WriteOutcome]:
         self.check_open()
-        tenant = self._tenants.named(tenant_name)
+        tenant = self._tenant(tenant_name)
         self.metrics.received_bytes.inc(len(body))
 
         def take(batcher: Batcher) -> Taken:
+            # Others of the tenant may have come first since this one was let in.
+            self._check_rate(tenant)
             started = time.perf_counter()
             taken = read(body, batcher, tenant)
+            self._rates.spend(tenant.name, taken.n_samples)
             self._count_stages(time.perf_counter() - started)
             self.metrics.series_created.inc(taken.n_created)
             for fault, n_series in taken.faults:
@@ -109,7 +121,25 @@ class Ingestor:
                 self.metrics.exemplars.labels("dropped").inc(taken.n_dropped_exemplars)
             return taken
 
-        return self._committer.offer(take, len(body))
+        turn = "" if self.config.tenancy is Tenancy.OFF else tenant.name
+        return self._committer.offer(take, len(body), tenant=turn)
+
+    def _tenant(self, name: str) -> Tenant:
+        """The tenant, if it may write now. Raises LimitReached."""
+        try:
+            tenant = self._tenants.named(name)
+        except LimitReached as error:
+            self.metrics.limited.labels(error.limit).inc()
+            raise
+        self._check_rate(tenant)
+        return tenant
+
+    def _check_rate(self, tenant: Tenant) -> None:
+        try:
+            self._rates.check(tenant.name)
+        except LimitReached as error:
+            self.metrics.limited.labels(error.limit).inc()
+            raise
 
     def _count_stages(self, seconds: float) -> None:
         reader, metrics = self._reader, self.metrics
@@ -131,4 +161,5 @@ class Ingestor:
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Accept no more, finish what is under way; returns whether that was possible within `timeout_s`."""
+        self._retention.close()
         return self._committer.close(timeout_s)

@@ -31,6 +31,12 @@ class IngestMetrics:
         self.series_refused = Counter(
             "tabor_ingest_series_refused_total", "Series of requests refused.", ["reason"], registry=registry
         )
+        self.limited = Counter(
+            "tabor_ingest_limited_requests_total",
+            "Requests refused with 429, by the limit that was reached.",
+            ["limit"],
+            registry=registry,
+        )
         self.declarations = Counter(
             "tabor_ingest_declarations_total", "Declarations of series sent to the log.", registry=registry
         )

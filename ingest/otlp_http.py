@@ -18,7 +18,7 @@ from common.errors import RetryableError
 from common.protobuf import delimited
 from common.tenants import DEFAULT_TENANT, TenantRefused, tenant_of
 from ingest.body import read_body
-from ingest.errors import RequestRefused, UnsupportedType, retry_after
+from ingest.errors import Refusal, RequestRefused, UnsupportedType, retry_after
 from ingest.ingestor import Ingestor, WriteOutcome
 from ingest.otlp import Translation, parse
 
@@ -74,6 +74,7 @@ class _Storing:
         self._reasons: list[str] = []
         self._n_points = self._n_refused = 0
         self._status = 200
+        self._refusal: Refusal | None = None
         self.n_stored = 0
 
     async def translate(self, body: bytes) -> None:
@@ -107,6 +108,7 @@ class _Storing:
         outcome = await future
         self.n_stored += outcome.n_samples
         if outcome.refusal is not None:
+            self._refusal = outcome.refusal
             self._refused(outcome.refusal.status, n_samples - outcome.n_samples)
             if outcome.refusal.message not in self._reasons:
                 self._reasons.append(outcome.refusal.message)
@@ -127,13 +129,14 @@ class _Storing:
             stored = f"{n_refused} data points refused, the others stored"
             message = "; ".join([*self._reasons, stored if n_refused else "all data points stored"])
             if n_refused and not self.n_stored:
-                return _failed(self._status, "; ".join([*self._reasons, "nothing stored"]))
+                again = self._refusal if self._status == 429 else None
+                return _failed(self._status, "; ".join([*self._reasons, "nothing stored"]), again)
             answer.partial_success.rejected_data_points = n_refused
             answer.partial_success.error_message = message
         return Response(answer.SerializeToString(), media_type=_MEDIA_TYPE)
 
 
-def _failed(status: int, reason: str, error: Exception | None = None) -> Response:
+def _failed(status: int, reason: str, error: object = None) -> Response:
     """A `google.rpc.Status` with a message, as OTLP asks for; its code is not used over HTTP."""
     body = delimited(2, reason.encode(errors="replace"))
     return Response(body, status_code=status, media_type=_MEDIA_TYPE, headers=retry_after(error))

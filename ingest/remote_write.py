@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cramjam
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.attachments import MAX_BYTES, Kind
 from common.kernels import remote_write as kernels
 from common.kernels.series_table import HASH_KEY_WORDS, MAX_HASHED_BYTES
+from common.limits import NO_LIMITS, Limits, TenantLimits
 from common.store import STALE_NAN_BITS
 from common.tenants import TENANT_LABEL
 from ingest import messages
@@ -27,6 +28,8 @@ _FIRST_BUFFER_BYTES = 1 << 20
 _FIRST_UNKNOWN = 4096
 _FIRST_OTHERS = 1024
 
+SERIES_RETRY_S = 60.0
+"""When a series may be taken that was one too many: idle ones are looked for that often."""
 _FAULTS = {
     kernels.NO_METRIC_NAME: Fault.NO_METRIC_NAME,
     kernels.EMPTY_NAME: Fault.EMPTY_NAME,
@@ -62,14 +65,11 @@ class Taken:
 class RemoteWriteReader:
     """Reads bodies with buffers that it keeps; used by one thread."""
 
-    def __init__(self, config: IngestConfig) -> None:
+    def __init__(self, config: IngestConfig, limits: Limits | None = None) -> None:
         self._config = config
+        self._tenant_limits = limits if limits is not None else Limits()
         key = np.frombuffer(secrets.token_bytes(2 * 8 * HASH_KEY_WORDS), dtype=np.uint64)
         self._hash_key = key.reshape(2, HASH_KEY_WORDS).copy()
-        self._limits = np.array(
-            [config.max_labels_per_series, config.max_label_name_bytes, config.max_label_value_bytes],
-            dtype=np.int64,
-        )
         self._counts = np.zeros(kernels.N_COUNTS, dtype=np.int64)
         self._transcoder = Transcoder(config.max_body_bytes)
         self._forgot_ms = 0
@@ -207,7 +207,7 @@ class RemoteWriteReader:
         n_created = 0
         others = self._others[: int(counts[kernels.N_OTHERS])]
         read = messages.read(self._buffer, others, tenant.name) if len(others) else None
-        refusals = _Refusals(self._buffer)
+        refusals = _Refusals(self._buffer, self._config)
         if n_unknown:
             new_slots, n_created = self._add_series(batcher, tenant, n_unknown, refusals)
             here = slice(batcher.n_samples, batcher.n_samples + n_samples)
@@ -230,7 +230,7 @@ class RemoteWriteReader:
         return Taken(
             n_samples + n_stale + n_histograms,
             n_created,
-            refusals.refusal(self._config),
+            refusals.refusal(),
             tuple(refusals.faults.items()),
             n_histograms,
             n_exemplars,
@@ -245,7 +245,10 @@ class RemoteWriteReader:
         out = np.empty(int((ranges[:, 1] - ranges[:, 0]).sum()), dtype=np.uint8)
         offsets = np.empty(n_unknown + 1, dtype=np.int64)
         statuses = np.empty(n_unknown, dtype=np.int64)
-        kernels.canonicalise(self._buffer, ranges, self._limits, out, offsets, statuses)
+        limits = self._tenant_limits.of(tenant.name)
+        config = refusals.config = _with_limits(self._config, limits)
+        of_labels = config.max_labels_per_series, config.max_label_name_bytes, config.max_label_value_bytes
+        kernels.canonicalise(self._buffer, ranges, np.array(of_labels, dtype=np.int64), out, offsets, statuses)
         malformed = np.flatnonzero(statuses == kernels.MALFORMED)
         if len(malformed):
             raise BadRequest(
@@ -265,11 +268,28 @@ class RemoteWriteReader:
             label_sets = [labels for labels in label_sets if not names_tenant(labels)]
         if tenant.pair:
             label_sets = [tenant.label_set(labels) for labels in label_sets]
-        slots[good], n_created = batcher.table.add(self._unknown_keys[good], label_sets, tenant.number)
+        room = batcher.room_of(tenant.number, limits.max_active_series)
+        slots[good], n_created = batcher.table.add(self._unknown_keys[good], label_sets, tenant.number, room)
         for status in np.unique(statuses[statuses != kernels.OK]).tolist():
             refusals.add_rows(_FAULTS[status], ranges[statuses == status])
-        refusals.add_rows(Fault.ACTIVE_SERIES, ranges[good[slots[good] < 0]])
+        full = Fault.ACTIVE_SERIES
+        if n_created == room:
+            full = Fault.TENANT_ACTIVE_SERIES
+            batcher.note_full()
+        refusals.add_rows(full, ranges[good[slots[good] < 0]])
         return slots, n_created
+
+
+def _with_limits(config: IngestConfig, limits: TenantLimits) -> IngestConfig:
+    """The limits of a tenant in place of those of the process, where they are lower."""
+    if limits is NO_LIMITS:
+        return config
+    lower = {
+        name: min(own, getattr(config, name))
+        for name in ("max_labels_per_series", "max_label_name_bytes", "max_label_value_bytes", "max_active_series")
+        if (own := getattr(limits, name)) is not None
+    }
+    return replace(config, **lower)
 
 
 def _attach(
@@ -307,7 +327,8 @@ def _append_stale(read: messages.Messages, others: NDArray[np.int64], batcher: B
 class _Refusals:
     """Refused series of one request, and where the labels of the first one lie."""
 
-    def __init__(self, buffer: NDArray[np.uint8]) -> None:
+    def __init__(self, buffer: NDArray[np.uint8], config: IngestConfig) -> None:
+        self.config = config
         self.faults: dict[Fault, int] = {}
         self._buffer = buffer
         self._first: dict[Fault, tuple[int, int]] = {}
@@ -325,7 +346,7 @@ class _Refusals:
             start, end = ranges[0, :2].tolist()
             self.add(fault, start, end, len(ranges))
 
-    def refusal(self, config: IngestConfig) -> Refusal | None:
+    def refusal(self) -> Refusal | None:
         """The answer: the lowest status, since a request that is sent again fails for that reason again."""
         if not self.faults:
             return None
@@ -333,10 +354,10 @@ class _Refusals:
         fault = min((fault for fault in self.faults if fault.status == status), key=self._first.__getitem__)
         series = describe(self._buffer, *self._first[fault])
         message = (
-            f"series {series}: {reason(fault, config)}; {self.n_series} series of the request refused, "
+            f"series {series}: {reason(fault, self.config)}; {self.n_series} series of the request refused, "
             "the others stored"
         )
-        return Refusal(status, message, self.n_series)
+        return Refusal(status, message, self.n_series, SERIES_RETRY_S if status == 429 else None)
 
 
 def reason(fault: Fault, config: IngestConfig) -> str:
@@ -363,6 +384,8 @@ def reason(fault: Fault, config: IngestConfig) -> str:
         Fault.VALUE_TOO_LONG: f"a label value has more than {config.max_label_value_bytes} bytes "
         "(max_label_value_bytes)",
         Fault.LABELS_TOO_LONG: f"its labels have more than {MAX_HASHED_BYTES} bytes together",
+        Fault.TENANT_ACTIVE_SERIES: f"its tenant has {config.max_active_series} active series already "
+        "(max_active_series of the tenant)",
         Fault.ACTIVE_SERIES: f"there are {config.max_active_series} active series already (--max-active-series)",
     }[fault]
 

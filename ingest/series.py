@@ -40,6 +40,8 @@ class SeriesTable:
         self.max_series = max_series
         self.n_partitions = n_partitions
         self.n_slots = 0
+        self.active: dict[int, int] = {}
+        """How many series of each tenant count as active; see `Batcher`."""
         self._next_refs = np.zeros(n_partitions, dtype=np.int64)
         # Keys are zeroed since `walk` may look at a row that is not in use yet.
         self.keys = np.zeros((_FIRST_SLOTS, 2), dtype=np.uint64)
@@ -74,6 +76,7 @@ class SeriesTable:
         new, rows = np.unique(slots, return_index=True)
         rows = rows[new >= before]
         self.tenants[before:after] = tenant
+        self.active[tenant] = self.active.get(tenant, 0) + after - before
         self._describe([label_sets[row] for row in rows.tolist()])
         return slots, after - before
 
@@ -110,6 +113,11 @@ class SeriesTable:
         self._block_used += len(labels)
         return (len(self._blocks) - 1) * _BLOCK_BYTES + at
 
+    def count_active(self, slots: NDArray[np.integer]) -> None:
+        """Let these series alone count as active."""
+        counts = np.bincount(self.tenants[slots])
+        self.active = {tenant: count for tenant, count in enumerate(counts.tolist()) if count}
+
     def label_sets(self, slots: NDArray[np.int32]) -> list[bytes]:
         """Canonical labels of series."""
         out = []
@@ -138,6 +146,7 @@ class SeriesTable:
         table.add(np.ascontiguousarray(self.keys[slots]), self.label_sets(slots))
         table.seen[: table.n_slots] = self.seen[slots]
         table.tenants[: table.n_slots] = self.tenants[slots]
+        table.count_active(np.arange(table.n_slots))
         return table
 
     def _make_room(self, n_slots: int) -> None:

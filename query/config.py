@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.tenants import Tenancy
 
@@ -15,7 +16,8 @@ class QueryConfig:
     consistency: 'strong' waits until everything acknowledged before the query is visible, 'eventual' does not.
     slow_query_s: queries that take longer are logged.
     promql_strict: refuse what Prometheus has behind feature flags only.
-    tenancy: whether there are tenants, and whether a request has to name one.
+    tenancy: whether there are tenants, and whether a request has to name one. tenant_limits: the file of their
+    limits.
     """
 
     lookback_ms: int = 300_000
@@ -29,3 +31,4 @@ class QueryConfig:
     promql_strict: bool = False
     slow_query_s: float = 5.0
     tenancy: Tenancy = Tenancy.OFF
+    tenant_limits: Path | None = None

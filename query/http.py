@@ -261,7 +261,8 @@ async def _guarded(work: Callable[[], Awaitable[Response]], request: Request) ->
     except CallerError as error:
         return error_response(400, "bad_data", str(error))
     except RetryableError as error:
-        response = error_response(503, "unavailable", str(error))
+        status = getattr(error, "status", 503)
+        response = error_response(status, "too_many_requests" if status == 429 else "unavailable", str(error))
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         return response
     except asyncio.CancelledError:

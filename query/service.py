@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, TypeVar
 
 from common import request_ids, tally
 from common.access import principal_of
 from common.errors import CallerError, RetryableError
-from common.store import SeriesStore
+from common.limits import Limits
+from common.parallel import n_cores
+from common.store import SeriesStore, TooManySamples
 from common.tenants import tenants_of
 from query.config import QueryConfig
 from query.engine.budget import Budget
@@ -22,6 +22,7 @@ from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
 from query.running import NOBODY, Asked, Queries
 from query.tenants import of_tenants
+from query.turns import NO_TENANTS, Turns
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -32,7 +33,6 @@ T = TypeVar("T")
 
 CLOSE_S = 1.5
 """How long queries under way may take to notice that the server stops."""
-_WAITING_PER_RUNNING = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,14 @@ class Wanted:
     tenants: tuple[str, ...] | None = None
 
 
-class TooManyQueries(RetryableError):
-    """The queue of waiting queries is full."""
-
-
 class QueryService:
     """Owns the threads on which queries run.
 
-    At most `max_concurrency` run at a time and ten times as many wait; more are refused at once.
+    At most `max_concurrency` run at a time and ten times as many wait; more are refused at once. Tenants take
+    turns.
     """
 
-    def __init__(self, store: SeriesStore, config: QueryConfig) -> None:
+    def __init__(self, store: SeriesStore, config: QueryConfig, limits: Limits | None = None) -> None:
         self.config = config
         self._store = store
         self._stopping = threading.Event()
@@ -71,17 +68,14 @@ class QueryService:
             strict=config.promql_strict,
         )
         self.queries = Queries(config.slow_query_s)
-        self._threads = ThreadPoolExecutor(config.max_concurrency, thread_name_prefix="query")
-        self._slots = BoundedSemaphore(config.max_concurrency * (1 + _WAITING_PER_RUNNING))
+        self._limits = Limits(config.tenant_limits) if limits is None else limits
+        self._default_concurrency = max(1, n_cores() // 2)
+        self._turns = Turns(config.max_concurrency, self._concurrency_of)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Stop running queries and drop waiting ones; one in the midst of a kernel is left to itself at last."""
         self._stopping.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        deadline = time.monotonic() + timeout_s
-        for _ in range(self.config.max_concurrency * (1 + _WAITING_PER_RUNNING)):
-            if not self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                return
+        self._turns.close(timeout_s)
 
     def instant(
         self,
@@ -156,6 +150,23 @@ class QueryService:
     def _engine(self, wanted: Wanted) -> Engine:
         return Engine(of_tenants(self._store, wanted.tenants), self._engine_config)
 
+    def _concurrency_of(self, tenant: str) -> int:
+        """How many queries of a tenant run at a time: by default half of what the machine can compute at once."""
+        if not tenant:
+            return self.config.max_concurrency
+        limit = self._limits.of(tenant).max_concurrent_queries
+        return limit if limit is not None else self._default_concurrency
+
+    def _samples_of(self, wanted: Wanted) -> tuple[int, str | None]:
+        """How many samples a query may touch, and the tenant whose limit that is."""
+        limits = [(self._limits.of(tenant).max_query_samples, tenant) for tenant in wanted.tenants or ()]
+        lowest, tenant = min(
+            ((limit, tenant) for limit, tenant in limits if limit is not None), default=(None, None)
+        )
+        if lowest is None or lowest >= self.config.max_samples:
+            return self.config.max_samples, None
+        return lowest, tenant
+
     def _run(
         self,
         work: Callable[[Budget], T],
@@ -168,16 +179,11 @@ class QueryService:
         if consistency not in ("strong", "eventual"):
             raise CallerError(f"consistency is 'strong' or 'eventual', not {consistency!r}")
         limit_s = min(timeout_s or self.config.timeout_s, self.config.timeout_s)
-        limits = self.config.max_samples, self.config.max_series, limit_s
+        max_samples, limited = self._samples_of(wanted)
+        limits = max_samples, self.config.max_series, limit_s
         stop = cancelled or threading.Event()
         budget = Budget(*limits, stop, self._stopping)
         budget.count_steps = bool(wanted.asked.stats)
-        if not self._slots.acquire(blocking=False):
-            raise TooManyQueries(
-                f"{self.config.max_concurrency} queries are running and {_WAITING_PER_RUNNING} times as many wait "
-                "(--query-max-concurrency)"
-            )
-
         running = self.queries.begin(wanted.asked, budget, stop)
 
         def job() -> T:
@@ -192,19 +198,26 @@ class QueryService:
                     budget.stages.end("catch_up")
                 if wanted.partial:
                     budget.missing = self._store.allow_partial()
-                return work(budget)
+                try:
+                    return work(budget)
+                except TooManySamples as error:
+                    if limited is None:
+                        raise
+                    raise TooManySamples(
+                        f"the query selects more than {max_samples} samples, the limit of tenant {limited} "
+                        "(max_query_samples); narrow its matchers or its time range"
+                    ) from error
 
+        # What a store remembers of one query, such as how far it must have read, is not for the next one; the id
+        # of the request goes along.
+        context = contextvars.copy_context()
         try:
-            # What a store remembers of one query, such as how far it must have read, is not for the next one; the
-            # id of the request goes along.
-            future = self._threads.submit(contextvars.copy_context().run, job)
-        except RuntimeError as error:
-            self._slots.release()
+            future = self._turns.submit(wanted.tenants or NO_TENANTS, lambda: context.run(job))
+        except RetryableError as error:
             self.queries.end(running, error)
-            raise RetryableError("the server is stopping") from None
+            raise
 
         def ended(done: Future[T]) -> None:
-            self._slots.release()
             self.queries.end(running, CancelledError() if done.cancelled() else done.exception())
 
         future.add_done_callback(ended)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from common.calling import Caller, CallerFiles
+from common.errors import StartupError
 from common.log.url import identity
 from common.tenants import Tenancy
 from ingest.config import IngestConfig
@@ -60,7 +62,15 @@ def ingest(options: Mapping[str, Any]) -> IngestConfig:
         max_body_bytes=options["max_body_bytes"],
         max_active_series=options["max_active_series"],
         tenancy=Tenancy(options["tenancy"]),
+        tenant_limits=_tenant_limits(options),
     )
+
+
+def _tenant_limits(options: Mapping[str, Any]) -> Path | None:
+    file: Path | None = options["tenant_limits"]
+    if file is not None and options["tenancy"] == Tenancy.OFF.value:
+        raise StartupError("--tenant-limits needs tenants: give --tenancy optional or required too")
+    return file
 
 
 def query(options: Mapping[str, Any]) -> QueryConfig:
@@ -76,4 +86,5 @@ def query(options: Mapping[str, Any]) -> QueryConfig:
         promql_strict=options["promql_strict"],
         slow_query_s=options["slow_query_threshold"] / 1000,
         tenancy=Tenancy(options["tenancy"]),
+        tenant_limits=_tenant_limits(options),
     )

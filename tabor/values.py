@@ -8,16 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-_DURATION_UNITS_MS = {
-    "y": 365 * 86_400_000,
-    "w": 7 * 86_400_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1000,
-    "ms": 1,
-}
-MAX_DURATION_MS = 1000 * _DURATION_UNITS_MS["y"]
+from common.durations import UNITS_MS, duration_ms
+
 MAX_SIZE_BYTES = 1 << 60
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
@@ -39,14 +31,11 @@ class _Duration(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value).strip()
-        if not re.fullmatch(r"(\d{1,18}(y|w|d|h|ms|m|s))+", text, re.ASCII):
-            # A bare number, as a TOML file may have it, is none either: nobody knows its unit.
-            self.fail(f"{text!r} is not a duration; write for example 400d, 12h30m or 500ms", param, ctx)
-        parts = re.findall(r"(\d+)(ms|[ywdhms])", text)
-        duration_ms = sum(int(number) * _DURATION_UNITS_MS[unit] for number, unit in parts)
-        if not 0 < duration_ms <= MAX_DURATION_MS:
-            self.fail(f"{text!r} is not above 0 and at most 1000y", param, ctx)
-        return duration_ms
+        found = duration_ms(text)
+        if found is None:
+            example = "write for example 400d, 12h30m or 500ms"
+            self.fail(f"{text!r} is not a duration above 0 and at most 1000y; {example}", param, ctx)
+        return found
 
 
 class _Size(click.ParamType[Any]):
@@ -102,7 +91,7 @@ def format_duration(duration_ms: int) -> str:
         return "0s"
     text, rest = "", duration_ms
     for unit in ("d", "h", "m", "s", "ms"):
-        count, rest = divmod(rest, _DURATION_UNITS_MS[unit])
+        count, rest = divmod(rest, UNITS_MS[unit])
         if count:
             text += f"{count}{unit}"
     return text

@@ -49,7 +49,9 @@ class Tabor:
         self.node = node
         self.tenancy = tenancy
         self.ingestor = Ingestor(log, IngestConfig(tenancy=tenancy, linger_s=0.0, **config), metrics=own_metrics())
-        self.queries = QueryService(store, QueryConfig(tenancy=tenancy, max_concurrency=4))
+        self.queries = QueryService(
+            store, QueryConfig(tenancy=tenancy, max_concurrency=4, tenant_limits=config.get("tenant_limits"))
+        )
         app = FastAPI()
         for routes in (
             query_router(self.queries, "0"),

@@ -183,11 +183,20 @@ query_limits = options_of(
         help="'strong': a query sees every write acknowledged before it.",
     ),
 )
-tenancy = option(
-    "--tenancy",
-    type=click.Choice([one.value for one in Tenancy]),
-    default=Tenancy.OFF.value,
-    help="Tenants, by the header X-Scope-OrgID. 'optional': without it the tenant is 'default'; 'required': "
-    "without it a request is refused.",
+tenancy = options_of(
+    option(
+        "--tenancy",
+        type=click.Choice([one.value for one in Tenancy]),
+        default=Tenancy.OFF.value,
+        help="Tenants, by the header X-Scope-OrgID. 'optional': without it the tenant is 'default'; 'required': "
+        "without it a request is refused.",
+    ),
+    option(
+        "--tenant-limits",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=None,
+        show_default="none",
+        help="TOML file of the tenants' limits, read again when it changes (docs/tenants.md).",
+    ),
 )
 server_url = option("--url", default="http://127.0.0.1:9080", help="Where Tabor runs.")
