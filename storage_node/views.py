@@ -17,6 +17,7 @@ from common.events import EventLog
 from common.labels import StringPool
 from common.log.base import LogRecord
 from common.record import DecodedRecords, decode_records
+from common.version import VERSION, check_format
 from storage_node import keys
 from storage_node.checkpoint import checkpoint, load
 from storage_node.config import NodeConfig
@@ -184,6 +185,7 @@ class Views:
         stored = self.disk.get(keys.NODE_META)
         wanted = {
             "format": FORMAT_VERSION,
+            "tabor": VERSION,
             "partitions": n_partitions,
             "log": self.config.log_identity,
             "retention_ms": self.config.retention_ms,
@@ -191,13 +193,15 @@ class Views:
             "shared": shared,
         }
         found = wanted if stored is None else json.loads(stored)
-        for what in ("format", "partitions", "log"):
+        remedy = "run that version, or rebuild the views from the log with `tabor replay`"
+        check_format(f"the views in {folder} have", found, FORMAT_VERSION, remedy)
+        for what in ("partitions", "log"):
             if found.get(what) != wanted[what] and not (what == "log" and "" in (wanted[what], found.get(what))):
                 raise StartupError(
                     f"the views in {folder} are of {what} {found.get(what)!r}, not {wanted[what]!r}; "
                     "choose another --data-dir, or rebuild them with `tabor replay`"
                 )
-        if stored is None or any(found.get(what) != wanted[what] for what in ("retention_ms", "shared")):
+        if stored is None or any(found.get(what) != wanted[what] for what in ("retention_ms", "shared", "tabor")):
             batch = Batch()
             batch.put(keys.NODE_META, json.dumps(wanted).encode())
             self.disk.write(batch)

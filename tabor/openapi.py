@@ -8,7 +8,7 @@ import ingest.openapi
 import query.openapi
 import storage_node.openapi
 from common.openapi import TEXT, Json, answer, operation, record
-from tabor.version import VERSION
+from common.version import VERSION
 
 _PATHS = {
     "ingest": ingest.openapi.paths,

@@ -18,6 +18,7 @@ from common.log.base import Log
 from common.log.local import LocalLog, LocalLogCollector
 from common.log.url import open_log
 from common.rocksdb import RocksCollector
+from common.version import VERSION
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import NodeConfig
@@ -28,7 +29,6 @@ from tabor.progress import say
 from tabor.readiness import NodeState
 from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.values import Address
-from tabor.version import VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from common.patience import LastAnswer
-from tabor.version import VERSION
+from common.version import VERSION
 
 _CGROUP_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 

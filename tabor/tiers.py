@@ -30,6 +30,7 @@ from common.log.url import parse_kafka_url
 from common.membership import Announcement, Announcer, Membership
 from common.membership_metrics import MembershipCollector
 from common.rocksdb import RocksCollector
+from common.version import VERSION
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
@@ -41,7 +42,6 @@ from tabor.readiness import NodeState
 from tabor.run import LogOptions
 from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.values import Address
-from tabor.version import VERSION
 
 PROBE_S = 1.0
 READ_TOPIC_S = 30.0

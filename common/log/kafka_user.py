@@ -97,6 +97,11 @@ class KafkaUser:
                 f"Kafka at {self._bootstrap} does not say what {self} may do with the topic {topic!r}:"
                 f" {error.args[0].str()}"
             ) from None
+        except TimeoutError:
+            raise StartupError(
+                f"Kafka at {self._bootstrap} has not said within {timeout_s:.0f} s what {self} may do with the"
+                f" topic {topic!r}; is it overloaded?"
+            ) from None
         # Brokers without an authorizer grant everything, those before 2.3 do not say.
         if granted is not None and (missing := needed - set(granted)):
             raise self.lacks(topic, missing)

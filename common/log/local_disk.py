@@ -3,7 +3,7 @@
 Keys, all big-endian so that they sort by number (`docs/decisions/0002-local-log.md`):
 
     partition u32, offset u64            -> the record
-    0xFFFFFFFF, 'f'                      -> JSON: format and number of partitions
+    0xFFFFFFFF, 'f'                      -> JSON: format, Tabor that made it, number of partitions
     0xFFFFFFFF, 's'                      -> what retention has removed: as a mark, of the last one it applied
     0xFFFFFFFF, 'm', mark number u64     -> a mark: arrival time, bytes so far, next offset of every partition
 
@@ -25,6 +25,7 @@ from typing import Any
 from common.errors import StartupError, TaborError
 from common.log.base import DEFAULT_PARTITIONS, LogRecord
 from common.rocksdb import properties_of
+from common.version import VERSION, check_format
 
 # Values below this stay next to their keys; larger ones go to blob files, which compactions do not rewrite.
 _MIN_BLOB_BYTES = 512
@@ -130,14 +131,14 @@ class LogDisk:
                 wanted = DEFAULT_PARTITIONS
             if not 1 <= wanted <= MAX_PARTITIONS:
                 raise StartupError(f"a log has 1 to {MAX_PARTITIONS} partitions, not {wanted}")
-            self._db.put(_FORMAT_KEY, json.dumps({"format": _FORMAT, "partitions": wanted}).encode())
+            meta = {"format": _FORMAT, "tabor": VERSION, "partitions": wanted}
+            self._db.put(_FORMAT_KEY, json.dumps(meta).encode())
             self._db.flush_wal(True)
             return wanted
         meta = json.loads(stored)
-        if meta["format"] != _FORMAT:
-            raise StartupError(
-                f"the log in {self._path} has format {meta['format']}; this version reads {_FORMAT}"
-            )
+        check_format(
+            f"the log in {self._path} has", meta, _FORMAT, "run that version, or choose another --data-dir"
+        )
         found = int(meta["partitions"])
         if wanted is not None and wanted != found:
             raise StartupError(
