@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
@@ -48,8 +47,8 @@ class _Refused(Exception):
 class Keys:
     """Whom a web configuration file lets in, in the form in which the gate looks it up.
 
-    by_mac: tokens by an HMAC of their SHA-256 under a key of this process, so that the time that a look-up takes
-      tells nothing of what is in it.
+    by_mac: tokens by a hash of their SHA-256 under a key of this process, so that the time of a look-up tells
+      nothing of what is in it.
     """
 
     key: bytes
@@ -67,13 +66,16 @@ class Keys:
         kinds = [kind for kind, some in (("Basic", config.users), ("Bearer", config.tokens)) if some]
         return cls(
             key=key,
-            by_mac={hmac.digest(key, sha256, "sha256"): who for sha256, who in config.tokens.items()},
+            by_mac={_mac(key, sha256): who for sha256, who in config.tokens.items()},
             users={name.encode(): user for name, user in config.users.items()},
             nobody=hash_of_nobody(max(costs, default=10)),
             challenges=tuple((b"www-authenticate", f'{kind} realm="{REALM}"'.encode()) for kind in kinds),
             headers=config.headers,
             asks_who=config.asks_who,
         )
+
+    def of_token(self, token: bytes) -> Principal | None:
+        return self.by_mac.get(_mac(self.key, hashlib.sha256(token).digest()))
 
 
 class Gate:
@@ -114,8 +116,7 @@ class Gate:
         if len(credentials) == 1 and len(credentials[0]) <= MAX_CREDENTIALS_BYTES:
             kind, _, secret = credentials[0].partition(b" ")
             if kind.lower() == b"bearer":
-                mac = hmac.digest(keys.key, hashlib.sha256(secret.strip()).digest(), "sha256")
-                principal = keys.by_mac.get(mac)
+                principal = keys.of_token(secret.strip())
             elif kind.lower() == b"basic" and keys.users:
                 principal = await self._log_in(keys, secret, scope)
         if principal is None:
@@ -142,6 +143,11 @@ class Gate:
         except Busy:
             raise _Refused(503, "busy", "too many passwords are being checked") from None
         return user.principal if user and is_right else None
+
+
+def _mac(key: bytes, data: bytes) -> bytes:
+    # A tenth of the time of an HMAC from OpenSSL.
+    return hashlib.blake2b(data, key=key, digest_size=32).digest()
 
 
 def _of_another_site(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
+import hashlib
 import secrets
 from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ class Busy(Exception):
 
 
 class Passwords:
-    """Checks passwords. What is remembered of one is an HMAC under a key that this process alone knows."""
+    """Checks passwords. What is remembered of one is a hash under a key that this process alone knows."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
@@ -38,7 +38,9 @@ class Passwords:
             Busy
         """
         # Of the hash too: when a user gets another password, nothing of the old one is known any more.
-        question = hmac.digest(self._key, b"%d:%b%b%b" % (len(name), name, hashed, password), "sha256")
+        question = hashlib.blake2b(
+            b"%d:%b%b%b" % (len(name), name, hashed, password), key=self._key, digest_size=32
+        ).digest()
         for remembered, outcome in ((self._right, True), (self._wrong, False)):
             if question in remembered:
                 remembered.move_to_end(question)
