@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from tabor import supervisor
+
 _LINE_EVERY_S = 5.0
+_TELL_EVERY_S = 1.0
 
 
 _write: Callable[[str], None] | None = None
@@ -34,6 +37,7 @@ class Bar:
         self._label = label
         self._total = total
         self._last_line = time.monotonic()
+        self._told_at = -_TELL_EVERY_S
         self._rich = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -63,9 +67,18 @@ class Bar:
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         if total is not None:
             self._total = total
+        self._tell_supervisor(done, note)
         if self._rich is not None:
             self._rich.update(self._task, completed=done, total=self._total, note=note)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            share = f"{100 * done / self._total:.0f} %" if self._total else str(done)
-            say(f"{self._label}: {share} {note}".rstrip())
+            say(self._line(done, note))
+
+    def _line(self, done: int, note: str) -> str:
+        share = f"{100 * done / self._total:.0f} %" if self._total else str(done)
+        return f"{self._label}: {share} {note}".rstrip()
+
+    def _tell_supervisor(self, done: int, note: str) -> None:
+        if time.monotonic() - self._told_at >= _TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            supervisor.starting(self._line(done, note))

@@ -22,7 +22,7 @@ from common.version import VERSION
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import NodeConfig
-from tabor import kernels, server_metrics
+from tabor import kernels, server_metrics, supervisor
 from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
@@ -119,6 +119,7 @@ async def _serve(
                     prometheus_client.REGISTRY.register(LocalLogCollector(log))
                 prometheus_client.REGISTRY.register(RocksCollector(databases))
             if state.started and await state.until_ready(stop):
+                supervisor.ready()
                 kernels.preload_in_background()
                 url = entrance.url
                 say(f"remote_write url:  {url}/api/v1/write")

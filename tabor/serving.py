@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
-from tabor import starting
+from tabor import starting, supervisor
 from tabor.doors.door import Door
 from tabor.doors.gate import App
 from tabor.doors.tls import HANDSHAKE_S
@@ -201,6 +201,7 @@ async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
         if stop.is_set():
             say("stopped at once")
             os._exit(128 + number)
+        supervisor.stopping()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +35,7 @@ from common.version import VERSION
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
-from tabor import kernels, server_metrics
+from tabor import kernels, server_metrics, supervisor
 from tabor.doors.door import Door
 from tabor.folder import DataFolder
 from tabor.progress import say
@@ -126,7 +127,8 @@ async def _serve_ingest(entrance: Entrance, log: Log, config: IngestConfig) -> N
     server_metrics.register(probe.readiness, "ingest")
     try:
         async with serving(in_front_of(app, ingestor), entrance) as stop:
-            if await _until(lambda: probe.readiness()[0], stop):
+            if await _until(lambda: probe.readiness()[0], stop, "waiting for the log"):
+                supervisor.ready()
                 kernels.preload_in_background()
                 say(f"remote_write url:  {entrance.url}/api/v1/write")
                 say(f"door:              {entrance.door.describe()}")
@@ -192,6 +194,7 @@ async def _serve_storage_node(
             if await first_of(stop, asyncio.to_thread(start)):
                 state.node_has_started()
             if state.started and await state.until_ready(stop):
+                supervisor.ready()
                 kernels.preload_in_background()
                 held = len(node.views.shards)
                 say(f"node:              {config.name}, {held} of {log.partitions} partitions")
@@ -247,7 +250,8 @@ async def _serve_query(
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))
             if not is_covered():
                 say(f"waiting for storage nodes to announce themselves in {membership.topic.name}")
-            if await _until(is_covered, stop):
+            if await _until(is_covered, stop, "waiting for storage nodes"):
+                supervisor.ready()
                 kernels.preload_in_background()
                 names = ", ".join(member.name for member in membership.nodes())
                 say(f"queries:           {entrance.url}/api/v1/query (Grafana: Prometheus data source)")
@@ -290,11 +294,18 @@ class _LogProbe:
             self._stop.wait(PROBE_S)
 
 
-async def _until(condition: Callable[[], bool], stop: asyncio.Event) -> bool:
-    """Wait for a condition that costs nothing to look at; False if the stop signal came first."""
+async def _until(condition: Callable[[], bool], stop: asyncio.Event, doing: str) -> bool:
+    """Wait for a condition that costs nothing to look at; False if the stop signal came first.
+
+    doing: what a supervisor is told meanwhile, which then does not take it for a start that hangs.
+    """
+    tell_at = 0.0
     while not stop.is_set():
         if condition():
             return True
+        if (now := time.monotonic()) >= tell_at:
+            supervisor.starting(doing)
+            tell_at = now + supervisor.MORE_TIME_S / 4
         await asyncio.sleep(0.02)
     return False
 
