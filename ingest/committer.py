@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from common import tracing
 from common.errors import LogUnavailable, TaborError
 from common.log.base import Log
 from ingest.batcher import Batcher, Group
@@ -32,6 +33,8 @@ TENANT_SHARE = 4
 """One tenant may fill the queue to one part of so many."""
 _MOST_WANTED = 8
 """That many waiting items wake the ingest thread, however many more it expects."""
+_MOST_LINKS = 100
+"""Requests of a group commit that its span names."""
 
 
 class HasSamples(Protocol):
@@ -51,6 +54,8 @@ class _Item(Generic[Outcome]):
     take: Callable[[Batcher], Outcome]
     tenant: str
     future: Future[Outcome]
+    span: Any
+    """The span context of who offered it, where tracing is on."""
 
 
 class GroupCommitter(Generic[Outcome]):
@@ -79,6 +84,7 @@ class GroupCommitter(Generic[Outcome]):
         self._awaits_log = False
         self._acknowledged: deque[Group] = deque()
         self._in_flight = 0
+        self._spans: list[Any] = []  # of the group that is being gathered
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tabor-ingest", daemon=True)
 
@@ -111,7 +117,8 @@ class GroupCommitter(Generic[Outcome]):
                 raise QueueFull("too many writes are waiting for the log")
             if tenant and self._has_its_share(tenant, size_bytes):
                 raise QueueFull(f"too many writes of tenant {tenant} are waiting for the log")
-            self._waiting.push(tenant, size_bytes, _Item(take, tenant, future))
+            span = None if tracing.tracer is None else tracing.tracer.context()
+            self._waiting.push(tenant, size_bytes, _Item(take, tenant, future, span))
             self._open += 1
             if len(self._waiting) >= self._wanted:
                 self._changed.notify_all()
@@ -186,6 +193,8 @@ class GroupCommitter(Generic[Outcome]):
                 item.future.set_result(outcome)
             else:
                 taken.append((item.future, outcome))
+                if item.span is not None and len(self._spans) < _MOST_LINKS:
+                    self._spans.append(item.span)
         if taken:
             self._send(taken)
 
@@ -234,6 +243,10 @@ class GroupCommitter(Generic[Outcome]):
             self._in_flight += 1
             self._senders = self._open
         self._settle_acknowledged()
+        span = None
+        if tracing.tracer is not None:
+            span = tracing.tracer.begin("group commit", {"requests": len(taken)}, self._spans)
+            self._spans = []
         started = time.perf_counter()
         try:
             group = self._batcher.seal(self._clock())
@@ -241,6 +254,8 @@ class GroupCommitter(Generic[Outcome]):
             future = self._log.append(group.records)
         except Exception as error:
             self._batcher.cut((0, (0, 0, 0)))
+            if span is not None:
+                span.end()
             self._landed(None, len(taken))
             self._answer(taken, error)
             return
@@ -249,6 +264,10 @@ class GroupCommitter(Generic[Outcome]):
         def settle(done: Future[list[int]]) -> None:
             self._metrics.commit_seconds.observe(time.perf_counter() - sealed)
             error = done.exception()
+            if span is not None:
+                span.set_attribute("records", len(group.records))
+                span.set_attribute("is_durable", error is None)
+                span.end()
             if error is not None and not isinstance(error, TaborError):
                 error = LogUnavailable(f"the log failed: {error}")
             # Declarations first, so that whoever has been answered finds them noted.

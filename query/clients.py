@@ -44,7 +44,7 @@ async def unless_gone(request: Request, start: Callable[[threading.Event], Futur
     """What comes of start(cancelled); the event is set if the client goes away before. The body has been read."""
     cancelled = threading.Event()
     outcome = asyncio.wrap_future(start(cancelled))
-    gone = asyncio.ensure_future(_gone(request))
+    gone = asyncio.ensure_future(until_gone(request))
     try:
         await asyncio.wait((outcome, gone), return_when=asyncio.FIRST_COMPLETED)
         if not outcome.done():
@@ -56,7 +56,7 @@ async def unless_gone(request: Request, start: Callable[[threading.Event], Futur
         outcome.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def until_gone(request: Request) -> None:
     """Return when the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

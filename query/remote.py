@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import Counter
 
-from common import request_ids, tally
+from common import request_ids, tally, tracing
 from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
 from common.errors import CallerError, RetryableError
@@ -258,13 +258,22 @@ class RemoteStore:
         counts.nodes.add(member.name)
         counts.node_reads += 1
         body = encode_request(request)
+        about = {"node": member.name, "server.address": member.address, "partitions": len(request.partitions)}
         try:
-            with self._client.stream(
-                "POST",
-                self._caller.url(member.address, PATHS[read]),
-                content=body,
-                headers={"Content-Type": "application/json", **self._caller.headers(), **request_ids.passed_on()},
-            ) as response:
+            with (
+                tracing.span(f"read {read}", "client", **about),
+                self._client.stream(
+                    "POST",
+                    self._caller.url(member.address, PATHS[read]),
+                    content=body,
+                    headers={
+                        "Content-Type": "application/json",
+                        **self._caller.headers(),
+                        **request_ids.passed_on(),
+                        **tracing.headers(),
+                    },
+                ) as response,
+            ):
                 sign()
                 if response.status_code != 200:
                     raise _refusal(response)

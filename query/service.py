@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from common import request_ids, tally
+from common import request_ids, tally, tracing
 from common.access import principal_of
 from common.errors import CallerError, RetryableError
 from common.limits import Limits
@@ -20,7 +20,7 @@ from query.config import QueryConfig
 from query.engine.budget import Budget
 from query.engine.engine import Engine, EngineConfig, QueryResult
 from query.metrics import QUERIES_RUNNING, QUERY_SECONDS
-from query.running import NOBODY, Asked, Queries
+from query.running import NOBODY, Asked, Queries, shortened
 from query.tenants import of_tenants
 from query.turns import NO_TENANTS, Turns
 
@@ -190,7 +190,8 @@ class QueryService:
             budget.stages.end("wait")
             running.runs = True
             budget.tally = tally.begin()
-            with QUERIES_RUNNING.track_inprogress(), QUERY_SECONDS.time():
+            about = {"db.query.text": shortened(running.asked.text), "tabor.query_id": running.id}
+            with tracing.span("query", **about), QUERIES_RUNNING.track_inprogress(), QUERY_SECONDS.time():
                 # Who asked may have gone away while the query waited for its turn.
                 budget.check()
                 if consistency == "strong":

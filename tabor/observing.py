@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from common import request_ids
+from common import request_ids, tracing
 from common.events import EventLog
 
 App: TypeAlias = Callable[
@@ -81,7 +81,17 @@ def observed(app: App) -> App:
 
         REQUESTS_RUNNING.inc()
         try:
-            await app(scope, receive, sending)
+            if tracing.tracer is None:
+                await app(scope, receive, sending)
+            else:
+                with tracing.tracer.served(scope["headers"]) as span:
+                    try:
+                        await app(scope, receive, sending)
+                    finally:
+                        about = {"http.request.method": scope["method"], "http.response.status_code": status}
+                        route = counted(scope).route
+                        span.update_name(f"{scope['method']} {route}")
+                        span.set_attributes({**about, "http.route": route, "tabor.request_id": request_id})
         finally:
             REQUESTS_RUNNING.dec()
             metrics, seconds = counted(scope), time.perf_counter() - started_s

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import ingest.openapi
 import query.openapi
 import storage_node.openapi
-from common.openapi import TEXT, Json, answer, operation, record
+from common.openapi import TEXT, Json, Parameter, answer, operation, record
 from common.version import VERSION
 
 _PATHS = {
@@ -44,5 +44,23 @@ def _every_service() -> Json:
     return {
         "/-/healthy": {"get": operation("Whether the process answers", {"200": well})},
         "/-/ready": {"get": operation("Whether reads and writes are served", {"200": well, "503": not_ready})},
+        "/debug/profile": {
+            "get": operation(
+                "Where the threads of the process spend their time",
+                {
+                    "200": {
+                        "description": "a flame graph, or how often each stack was seen",
+                        "content": {media: {"schema": TEXT} for media in ("image/svg+xml", "text/plain")},
+                    },
+                    "400": answer("a parameter is wrong", "text/plain", TEXT),
+                    "429": answer("another one is being made", "text/plain", TEXT),
+                },
+                (
+                    Parameter("seconds", {"type": "number"}, "above 0, at most 60; 10 if not given"),
+                    Parameter("format", {"enum": ["svg", "collapsed"]}, "also by Accept: text/plain"),
+                    Parameter("idle", {"enum": ["true", "false"]}, "whether threads that wait are shown too"),
+                ),
+            )
+        },
         "/metrics": {"get": operation("Metrics of the process", {"200": metrics})},
     }

@@ -25,6 +25,7 @@ from tabor.doors.door import Door
 from tabor.doors.gate import App
 from tabor.doors.tls import HANDSHAKE_S
 from tabor.observing import observed
+from tabor.profiling import add_route as add_profile
 from tabor.progress import say
 from tabor.values import Address
 
@@ -119,6 +120,8 @@ def build_app(readiness: Readiness, *services: str) -> FastAPI:
         # In a thread: some of them have to be counted.
         shown = await asyncio.to_thread(encode, prometheus_client.REGISTRY)
         return Response(shown, media_type=content_type)
+
+    add_profile(app)
 
     @app.get("/openapi.json")
     def described() -> Response:

@@ -88,6 +88,13 @@ logs = options_of(
         "--log-level", type=click.Choice(LOG_LEVELS), default="info", help="From which level on events are logged."
     ),
 )
+traces = option(
+    "--otlp-endpoint",
+    envvar=["TABOR_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+    default=None,
+    show_default="no traces",
+    help="Where spans go by OTLP over HTTP, such as http://127.0.0.1:4318; OTEL_TRACES_SAMPLER and the like hold.",
+)
 log_url = option(
     "--log",
     default="local",

@@ -25,6 +25,7 @@ from tabor.cli.options import (
     retention,
     shown_to_nodes,
     tenancy,
+    traces,
 )
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
@@ -37,6 +38,7 @@ from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 @options_of(
     config_option,
     logs,
+    traces,
     data_dir,
     listen,
     door,
@@ -75,7 +77,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, logs, listen, door, kafka_url, partitions, tenancy, ingest_limits)
+@options_of(config_option, logs, traces, listen, door, kafka_url, partitions, tenancy, ingest_limits)
 @click.pass_context
 def ingest(ctx: click.Context, /, **options: Any) -> None:
     """Only the write side: remote write in, records into Kafka."""
@@ -91,6 +93,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
 @options_of(
     config_option,
     logs,
+    traces,
     option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
     data_dir,
     listen,
@@ -149,7 +152,9 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 
 
 @click.command()
-@options_of(config_option, logs, listen, door, shown_to_nodes, kafka_url, node_timeout, tenancy, query_limits)
+@options_of(
+    config_option, logs, traces, listen, door, shown_to_nodes, kafka_url, node_timeout, tenancy, query_limits
+)
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
@@ -195,3 +200,7 @@ def _start(ctx: click.Context) -> None:
     say(f"{ctx.command_path}, configuration:")
     for line in effective(ctx):
         say(line)
+    if endpoint := ctx.params.get("otlp_endpoint"):
+        from tabor.tracing import traced
+
+        ctx.with_resource(traced(endpoint, ctx.command.name or ""))

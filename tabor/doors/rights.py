@@ -36,6 +36,7 @@ RIGHTS: dict[str, Right] = {
     "/api/v1/targets": Right.READ,
     "/api/v1/targets/metadata": Right.READ,
     "/api/v1/write": Right.WRITE,
+    "/debug/profile": Right.ADMIN,
     "/federate": Right.READ,
     "/internal/v1/{name}": Right.NODE,
     "/metrics": Right.READ,
