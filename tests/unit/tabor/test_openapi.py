@@ -72,7 +72,8 @@ def test_every_route_is_described(service: str, routes: APIRouter) -> None:
 
 
 def test_what_every_service_answers_is_described() -> None:
-    assert document([])["paths"].keys() == {"/-/healthy", "/-/ready", "/metrics"}
+    everywhere = {"/-/healthy", "/-/ready", "/debug/profile", "/metrics"}
+    assert document([])["paths"].keys() == everywhere
 
 
 def test_the_descriptions_are_not_loaded_by_what_serves() -> None:
