@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from common import tracing
-from tabor.version import VERSION
+from common.version import VERSION
 
 FLUSH_MS = 3000
 """How long the last spans may take to be sent when the process stops."""
