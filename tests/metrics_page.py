@@ -27,6 +27,8 @@ SERVICES = {
     "rocksdb": "RocksDB, by database (`views`, `log`)",
     "cluster": "The cluster, as a process sees it: `tabor storage-node`, `tabor query`",
     "query": "Queries: `tabor run`, `tabor query`",
+    "tenant": "Tenants",
+    "backup": "Backups: `tabor run`, `tabor storage-node`",
 }
 _UNITS = (
     "seconds",
@@ -135,6 +137,8 @@ def page() -> str:
     lines = [_HEAD]
     metrics = described()
     for service, title in SERVICES.items():
+        if not any(one.service == service for one in metrics):
+            continue
         lines += [f"## {title}", "", "| metric | type | unit | labels | meaning |", "|---|---|---|---|---|"]
         for one in metrics:
             if one.service == service:
