@@ -13,6 +13,7 @@ from common.tenants import Tenancy
 from ingest.config import IngestConfig
 from query.config import QueryConfig
 from storage_node.config import ClusterConfig, NodeConfig
+from tabor.doors.connections import Limits
 from tabor.doors.door import Door
 from tabor.run import LogOptions
 
@@ -28,7 +29,10 @@ def log(options: Mapping[str, Any]) -> LogOptions:
 
 def door(options: Mapping[str, Any]) -> Door:
     """Reads the web configuration file. Raises StartupError."""
-    return Door(options["web_config"], insecure=options["insecure"])
+    limits = Limits(
+        max_connections=options["max_connections"], max_connections_of_peer=options["max_connections_per_peer"]
+    )
+    return Door(options["web_config"], insecure=options["insecure"], limits=limits)
 
 
 def caller(options: Mapping[str, Any], prefix: str = "") -> Caller:

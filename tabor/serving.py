@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from common.errors import RetryableError, StartupError
 from tabor import starting, supervisor
+from tabor.doors.connections import Connections
 from tabor.doors.door import Door
 from tabor.doors.gate import App
 from tabor.doors.tls import HANDSHAKE_S
@@ -34,7 +35,6 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 GRACE_S = 4
 """How long requests under way may take after SIGTERM; what follows has to fit into ten seconds too."""
-MAX_CONNECTIONS = 4096
 _BACKLOG = 1024
 
 Readiness = Callable[[], "tuple[bool, dict[str, Any]]"]
@@ -181,17 +181,16 @@ async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
     at once, which loses nothing that was acknowledged.
     """
     door = entrance.door
+    connections = Connections(door.limits)
     config = uvicorn.Config(
         observed(door.in_front_of(app)),
-        http="httptools",
+        http=connections.accept,  # type: ignore[arg-type]
         loop="none",
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=75,
-        limit_concurrency=MAX_CONNECTIONS,
         server_header=False,
         # Nobody asks for the sender's address, so headers that claim one are not looked at.
         proxy_headers=False,
@@ -211,6 +210,7 @@ async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
         loop.add_signal_handler(number, signalled, number)
     task = asyncio.create_task(server.serve(sockets=[entrance.sock]))
     following = asyncio.create_task(door.follow())
+    watching = asyncio.create_task(connections.watch())
     try:
         while not server.started and not task.done():
             await asyncio.sleep(0.001)
@@ -220,6 +220,7 @@ async def serving(app: App, entrance: Entrance) -> AsyncIterator[asyncio.Event]:
         following.cancel()
         server.should_exit = True
         await task
+        watching.cancel()
         door.close()
 
 

@@ -48,6 +48,13 @@ door = options_of(
         is_flag=True,
         help="Listen where other machines reach it, though nobody is asked who he is.",
     ),
+    option("--max-connections", type=click.IntRange(1, 1_000_000), default=4096, help="Connections at a time."),
+    option(
+        "--max-connections-per-peer",
+        type=click.IntRange(1, 1_000_000),
+        default=1024,
+        help="Connections at a time from one address; all that come through a proxy are from one.",
+    ),
 )
 
 

@@ -16,6 +16,7 @@ from common.events import EventLog
 from common.watched import Stamp, stamp, warn_if_readable_by_all
 from tabor.doors import config
 from tabor.doors.config import WebConfig
+from tabor.doors.connections import Limits
 from tabor.doors.gate import App, Gate, Keys
 from tabor.doors.passwords import Passwords
 from tabor.doors.tls import ExchangeableContext, server_context
@@ -36,11 +37,16 @@ _log = EventLog("door")
 class Door:
     """Decides who gets in. Without a file everybody does, and nothing stands in front of the application.
 
+    limits: what connections may take, whoever is behind them.
+
     Raises:
         StartupError: the file, or a file that it names, cannot be used; says which, and why.
     """
 
-    def __init__(self, web_config: Path | None = None, *, insecure: bool = False) -> None:
+    def __init__(
+        self, web_config: Path | None = None, *, insecure: bool = False, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
         self._path = web_config
         self._insecure = insecure
         self._exposed = False
