@@ -16,7 +16,8 @@ from tabor.doors.config import load
 from tabor.doors.tokens import entry, new_token
 from tests.certificates import Authority
 
-HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+# Always the same, for names of tests are made of it.
+HASH = bcrypt.hashpw(b"secret", b"$2b$04$" + b"abcdefghijklmnopqrstuu").decode()
 TOKEN = "ab" * 32
 PROMETHEUS_PART = f"""
 tls_server_config:
