@@ -63,7 +63,7 @@ def import_() -> None:
     """Send samples from files, or from the data folder of a Prometheus, to a running Tabor.
 
     \b
-      tabor import FILE…                  OpenMetrics, Prometheus' text, Parquet, Arrow
+      tabor import FILE…                  OpenMetrics, Prometheus' text, Parquet, Arrow, VictoriaMetrics' JSON
       tabor import prometheus-tsdb DIR    see 'tabor import prometheus-tsdb --help'
 
     Sending the same again does no harm: of a sample that is there already, the first value stays.
@@ -78,7 +78,7 @@ def import_() -> None:
     click.option(
         "--format",
         "form",
-        type=click.Choice(["auto", "openmetrics", "prometheus", "parquet", "arrow"]),
+        type=click.Choice(["auto", "openmetrics", "prometheus", "parquet", "arrow", "victoriametrics"]),
         default="auto",
         show_default=True,
         help="What the files are; text may be compressed with gzip or zstd.",

@@ -22,6 +22,7 @@ def run_import(caller: Caller, url: str, files: Sequence[Path], form: str, metri
     """
     from tabor.imports.tables import import_table
     from tabor.imports.texts import import_text
+    from tabor.imports.victoria import import_victoria
 
     # All of them first, so that nothing is sent if one has the wrong name.
     forms = [_form(path) if form == "auto" else form for path in files]
@@ -31,6 +32,8 @@ def run_import(caller: Caller, url: str, files: Sequence[Path], form: str, metri
             before = sender.n_samples
             if its_form in ("parquet", "arrow"):
                 import_table(path, its_form, metric, sender)
+            elif its_form == "victoriametrics":
+                import_victoria(path, sender)
             else:
                 import_text(path, its_form, sender)
             say(f"{path}: {sender.n_samples - before:,} samples sent ({its_form})")

@@ -21,7 +21,8 @@ from tabor.progress import Bar
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _CHUNK_BYTES = 1 << 20
-_UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+_VICTORIA = b'{"metric":'
+UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 def unpacked(file: BinaryIO) -> BinaryIO:
@@ -37,14 +38,16 @@ def unpacked(file: BinaryIO) -> BinaryIO:
 
 
 def text_form(path: Path) -> str:
-    """'openmetrics' if the text ends as OpenMetrics does, else 'prometheus'. Raises CallerError."""
+    """'victoriametrics', 'openmetrics' or 'prometheus', by how the text begins and ends. Raises CallerError."""
     end = b""
     try:
         with path.open("rb") as file:
             text = unpacked(file)
+            if (end := text.read(len(_VICTORIA))) == _VICTORIA:
+                return "victoriametrics"
             while chunk := text.read(_CHUNK_BYTES):
                 end = (end + chunk)[-64:]
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CallerError(f"{path} cannot be read: {error}") from None
     return "openmetrics" if end.rstrip().endswith(b"# EOF") else "prometheus"
 
@@ -70,7 +73,7 @@ def import_text(path: Path, form: str, sender: Sender) -> None:
                 bar.update(file.tell(), note=f"{sender.n_samples - before:,} samples")
     except BadRequest as error:
         raise CallerError(f"{path}: {error}") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CallerError(f"{path} cannot be read: {error}") from None
 
 
