@@ -86,6 +86,36 @@ class SeriesExemplars:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantUsage:
+    """How much a store has of one tenant; samples and bytes are 0 if they were not asked for."""
+
+    series: int = 0
+    samples: int = 0
+    size_bytes: int = 0
+
+    def joined(self, other: TenantUsage) -> TenantUsage:
+        """That of both together."""
+        return TenantUsage(
+            self.series + other.series, self.samples + other.samples, self.size_bytes + other.size_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much a store has of each tenant. n_pending: windows and indexes that have what is deleted still."""
+
+    tenants: dict[str, TenantUsage]
+    n_pending: int = 0
+
+    def joined(self, other: Usage) -> Usage:
+        """That of both together."""
+        nothing = TenantUsage()
+        names = self.tenants.keys() | other.tenants.keys()
+        tenants = {n: self.tenants.get(n, nothing).joined(other.tenants.get(n, nothing)) for n in names}
+        return Usage(tenants, self.n_pending + other.n_pending)
+
+
+@dataclass(frozen=True, slots=True)
 class Extent:
     """What a store holds. min_time_ms may be too low after samples have expired; above max_time_ms: no samples.
 
@@ -214,3 +244,6 @@ class SeriesStore(Protocol):
 
         Chunks are counted of all series only, for they do not tell of which they are.
         """
+
+    def usage(self, *, with_samples: bool) -> Usage:
+        """How much there is of each tenant; samples and bytes, which cost reading all blocks, if asked for."""

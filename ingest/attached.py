@@ -62,6 +62,10 @@ class AttachedRows:
             self._known.clear()
         self._known.update((data, created_ms) for data in metadata)
 
+    def forget_metadata(self) -> None:
+        """The log's readers may have lost some of what they knew: all of it is sent again."""
+        self._known.clear()
+
     def mark(self) -> tuple[int, int, int]:
         """Where the rows end now, for `cut`."""
         return len(self._rows), len(self._of_partition), self.n_rows

@@ -15,7 +15,7 @@ from common.kernels.series_table import split_by_partition
 from common.log.base import MAX_RECORD_BYTES, Append
 from common.record import RecordBatch, encode_records, max_encoded_bytes
 from ingest.attached import AttachedRows
-from ingest.series import SeriesTable
+from ingest.series import NEVER_MS, SeriesTable
 
 _FIRST_ROOM = 1 << 16
 _KEPT_ROOM = 1 << 21
@@ -217,6 +217,12 @@ class Batcher:
         """The records of a group are in the log: what they declare is declared."""
         group.table.declared(group.declared, group.created_ms, self._redeclare_ms)
         self.attached.acknowledged(group.metadata, group.created_ms)
+
+    def forget_declared(self, tenant: int) -> None:
+        """The log's readers know nothing of a tenant any more: what comes of it is declared again."""
+        slots = np.flatnonzero(self.table.tenants[: self.table.n_slots] == tenant)
+        self.table.due_ms[slots] = NEVER_MS
+        self.attached.forget_metadata()
 
     @property
     def n_rows(self) -> int:

@@ -6,11 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TypeAlias
 
+from common.errors import RetryableError
 from common.limits import Limits
 from common.log.base import Log
-from common.tenants import DEFAULT_TENANT, Tenancy
+from common.store import MAX_TIME_MS, MIN_TIME_MS
+from common.tenants import DEFAULT_TENANT, Tenancy, tenant_matcher
 from common.tombstones import Tombstone
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
@@ -158,6 +161,25 @@ class Ingestor:
         self.check_open()
         records = tombstone_records(tombstones, self._log.partitions, self._deleter_id, self._clock())
         return self._log.append(records)
+
+    def delete_tenant(self, tenant: str) -> Future[list[int]]:
+        """Put into the log that a tenant is forgotten, with all that it has. Raises as `delete`."""
+        done = self.delete([Tombstone((tenant_matcher([tenant]),), MIN_TIME_MS, MAX_TIME_MS, forgets=True)])
+        number = self._tenants.named(tenant).number
+
+        def forget(batcher: Batcher) -> Taken:
+            # Views do not know any more what was declared; what comes now has to be declared again.
+            batcher.forget_declared(number)
+            self._reader.forget_metadata()
+            return Taken(0)
+
+        def follow(future: Future[list[int]]) -> None:
+            if future.exception() is None:
+                with suppress(RetryableError):
+                    self._committer.offer(forget, 0)
+
+        done.add_done_callback(follow)
+        return done
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Accept no more, finish what is under way; returns whether that was possible within `timeout_s`."""

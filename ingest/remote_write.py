@@ -95,6 +95,10 @@ class RemoteWriteReader:
             self._transcoder.forget_metadata()
         return self.take_message(self._transcoder.message(self._buffer[:size], tenant.salt), batcher, tenant)
 
+    def forget_metadata(self) -> None:
+        """Take metadata as new that was seen before."""
+        self._transcoder.forget_metadata()
+
     def take_message(self, message: bytes, batcher: Batcher, tenant: Tenant = DEFAULT) -> Taken:
         """Like `take`, with a message that was made of a request in another format, of which it says more."""
         size = len(message)

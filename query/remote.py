@@ -34,6 +34,7 @@ from common.store import (
     Metadata,
     Selection,
     SeriesExemplars,
+    Usage,
     check_n_samples,
     check_n_series,
 )
@@ -208,6 +209,11 @@ class RemoteStore:
         return self._read(
             "extent", asked, answers.read_extent, lambda found: reduce(Extent.joined, found, Extent())
         )
+
+    def usage(self, *, with_samples: bool) -> Usage:
+        """See `SeriesStore`."""
+        asked = ReadRequest("", (), None, 0.0, (), 0, 0, label="samples" if with_samples else "")
+        return self._read("usage", asked, answers.read_usage, lambda found: reduce(Usage.joined, found, Usage({})))
 
     def evaluate(
         self,

@@ -25,6 +25,7 @@ from common.store import (
     Selection,
     SeriesExemplars,
     SeriesStore,
+    Usage,
 )
 from common.tenants import TENANT_LABEL, label_value, tenant_matcher, tenant_named
 from common.wire.evaluation import Evaluation
@@ -134,6 +135,11 @@ class TenantStore:
         """See `SeriesStore`."""
         mine = self._all_confined(matcher_sets)
         return self._store.extent(mine) if mine else Extent()
+
+    def usage(self, *, with_samples: bool) -> Usage:
+        """See `SeriesStore`; of these tenants."""
+        found = self._store.usage(with_samples=with_samples).tenants
+        return Usage({tenant: found[tenant] for tenant in self._tenants if tenant in found})
 
     # -- matchers -----------------------------------------------------------------------------------------------
 

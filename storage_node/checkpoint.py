@@ -14,9 +14,10 @@ from common.kernels.head import take_until
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
 from storage_node.blocks import encode_blocks
-from storage_node.disk import Batch
+from storage_node.disk import Batch, end_of
 from storage_node.head import SampleBuffer
 from storage_node.partition import Outcomes, PartitionState
+from storage_node.postings import KEY_PREFIX as POSTINGS
 from storage_node.producers import NONE
 from storage_node.reading import PartitionRead, read_rows
 from storage_node.windows import (
@@ -51,6 +52,8 @@ def checkpoint(state: PartitionState) -> int:
         segments = [*state.windows[number].segments, segment]
         batch.put(keys.window(keys.SEGMENT_LIST, state.partition, number), encode_segments(segments))
     prefix = keys.index(state.partition)
+    if state.index.is_rewritten:
+        batch.delete_range(prefix + POSTINGS, end_of(prefix + POSTINGS))
     state.index.write_changes(lambda key, value: batch.put(prefix + key, value))
     state.series.write_changes(batch, touched)
     state.producers.write_changes(batch)
@@ -73,6 +76,7 @@ def checkpoint(state: PartitionState) -> int:
     # The next head will probably be as large; what is not used of it takes no memory.
     state.head = SampleBuffer(state.head.size)
     state.saved_offset = state.next_offset
+    state.is_urgent = False
     return batch.size_bytes
 
 

@@ -51,6 +51,10 @@ class Deletions:
     def __contains__(self, window: int) -> bool:
         return window in self._of_window
 
+    def __len__(self) -> int:
+        """Windows that have some."""
+        return len(self._of_window)
+
     def of(self, window: int) -> tuple[Deletion, ...]:
         """Those of a window, in the order in which they came, so that `below` ascends."""
         return self._of_window.get(window, ())

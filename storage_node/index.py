@@ -25,7 +25,7 @@ from storage_node import series_blocks
 from storage_node.caches import ByteLru
 from storage_node.columns import Column
 from storage_node.matching import Selector
-from storage_node.postings import IndexDisk, Postings, Put
+from storage_node.postings import IndexDisk, Postings, Put, snos_of
 from storage_node.series_blocks import BLOCK_SERIES, SeriesBlock
 from storage_node.series_labels import SeriesLabels, count_labels
 
@@ -57,17 +57,23 @@ class SeriesIndex:
         self._slots: NDArray[np.int32] = np.zeros(512, dtype=np.int32)
         self._n_ids = 0
         self._orphans = BitMap()
-        self._labels = SeriesLabels(self._pool)
+        self._use(SeriesLabels(self._pool))
+        self._n_stored = 0
+        self.is_rewritten = False
+        """Whether the next `write_changes` puts everything, in place of all that the disk has."""
+        # Complete blocks on the disk in which an orphan was adopted.
+        self._changed_blocks: set[int] = set()
+        self._writing: tuple[int, int, set[int]] | None = None
+
+    def _use(self, labels: SeriesLabels) -> None:
+        """Look into these labels from now on."""
+        self._labels = labels
         self._postings = Postings(self._partition, self._labels, self._disk)
         self._selector = Selector(self._labels, self._postings)
         self._selections: ByteLru[tuple[Matcher, ...], tuple[tuple[int, int], NDArray[np.uint32]]] = ByteLru(
             SELECTIONS_BYTES
         )
         self._tables: ByteLru[bytes, LabelTable] = ByteLru(SELECTIONS_BYTES)
-        self._n_stored = 0
-        # Complete blocks on the disk in which an orphan was adopted.
-        self._changed_blocks: set[int] = set()
-        self._writing: tuple[int, int, set[int]] | None = None
 
     def __len__(self) -> int:
         return self._ids.size
@@ -142,6 +148,31 @@ class SeriesIndex:
             # A series' labels change in no other way than from none to those.
             self._tables = ByteLru(SELECTIONS_BYTES)
             self._changed_blocks.update(np.unique(snos[snos < self._n_stored] // BLOCK_SERIES).tolist())
+
+    def forget(self, snos: NDArray[np.uint32]) -> None:
+        """Take id and labels from series; their numbers stay, match nothing, and never stand for others.
+
+        The rest is looked up anew, and written anew: pairs and postings have no trace of what is gone.
+        """
+        with self._lock:
+            n_series = len(self)
+            lengths, data = self._labels.encode(0, n_series)
+            offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+            self._orphans |= BitMap(_snos(snos))
+            is_known = np.ones(n_series, dtype=np.bool_)
+            is_known[snos_of(self._orphans)] = False
+            rows = np.flatnonzero(is_known)
+            self._ids.data[snos] = 0
+            homes = np.ascontiguousarray(self._ids.data[rows, 8:12]).view(">u4")[:, 0].astype(np.int64)
+            self._slots = placed(homes, (rows + 1).astype(np.int32), len(self._slots))
+            self._n_ids = len(rows)
+            self._use(SeriesLabels(self._pool))
+            self._labels.resize(n_series)
+            counts = count_labels(rows, offsets, data, self._partition)
+            self._labels.add(rows.astype(np.uint32), rows, offsets, data, counts)
+            self._n_stored = 0
+            self._changed_blocks.clear()
+            self.is_rewritten = True
 
     def find(self, series_id: bytes) -> int | None:
         """Number of the series with this id (16 bytes), else None."""
@@ -225,6 +256,11 @@ class SeriesIndex:
         with self._lock:
             return self._labels.all_names() if snos is None else self._labels.names_of(_snos(snos))
 
+    def column(self, name: str, snos: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Codes of one label of these series, 0 where it is absent."""
+        with self._lock:
+            return self._labels.column(name, _snos(snos))
+
     def label_values(self, name: str, snos: NDArray[np.uint32] | None = None) -> set[str]:
         """Values of a label among these series, or among all; absent labels have none."""
         with self._lock:
@@ -267,6 +303,7 @@ class SeriesIndex:
             assert self._writing is not None
             self._n_stored, n_entries, _ = self._writing
             self._writing = None
+            self.is_rewritten = False
             self._labels.commit(n_entries)
             self._postings.written()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import orjson
 import zstandard
@@ -58,12 +58,12 @@ class MetadataTable:
                 found.setdefault(name, []).extend(families[name])
         return found
 
-    def forget(self, tenants: Callable[[str], bool]) -> None:
-        """Forget what the senders of these tenants said."""
-        gone = [tenant for tenant in self._tenants if tenants(tenant)]
-        for tenant in gone:
-            self._n_rows -= sum(map(len, self._tenants.pop(tenant).values()))
-        self._changed = self._changed or bool(gone)
+    def forget(self, tenant: str) -> None:
+        """Forget what the senders of a tenant said."""
+        gone = self._tenants.pop(tenant, None)
+        if gone is not None:
+            self._n_rows -= sum(map(len, gone.values()))
+            self._changed = True
 
     def write_changes(self, batch: Batch) -> None:
         if self._changed:

@@ -23,7 +23,8 @@ from common.kernels import head as kernels
 from common.kernels.digest import digest_rows
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent
+from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, MatchOp
+from common.tenants import TENANT_LABEL, tenant_named
 from common.tombstones import Tombstone
 from storage_node import keys
 from storage_node.attachments import AttachedRows, Rows
@@ -99,6 +100,8 @@ class PartitionState:
         self.next_offset = 0
         self.saved_offset = 0
         """next_offset of the last checkpoint."""
+        self.is_urgent = False
+        """Whether the next checkpoint should come soon, however little there is to write."""
         self.clock_ms = MIN_TIME_MS
         """The log's clock: the highest created_ms so far."""
         self.horizon_ms = MIN_TIME_MS
@@ -316,8 +319,25 @@ class PartitionState:
         """Apply tombstones; to apply one again changes nothing."""
         tombstones = self._tombstones(attached)
         for tombstone in tombstones:
+            snos = self.index.select(tombstone.matchers) if tombstone.forgets else None
             delete_samples(self, tombstone)
+            if snos is not None:
+                self._forget(snos, tombstone)
         self.outcomes.tombstones += len(tombstones)
+
+    def _forget(self, snos: NDArray[np.uint32], tombstone: Tombstone) -> None:
+        """Forget series of which all samples are deleted, and the metadata of their tenants."""
+        if len(snos):
+            is_gone = np.zeros(len(self.index), dtype=np.bool_)
+            is_gone[snos] = True
+            self.index.forget(snos)
+            self.series.ids.data[snos] = 0
+            self.producers.unbind(is_gone)
+        of_tenant = [m for m in tombstone.matchers if m.name == TENANT_LABEL and m.op is MatchOp.EQUAL]
+        if of_tenant:
+            self.metadata.forget(tenant_named(of_tenant[0].value))
+        # Until the next checkpoint the disk has it all, and looking things up takes longer.
+        self.is_urgent = True
 
     def _tombstones(self, attached: Attachments) -> list[Tombstone]:
         """Those among the rows, whose matchers can be used. Raises CorruptError."""
@@ -506,6 +526,11 @@ class PartitionState:
     def n_head(self) -> int:
         """Samples that are in no segment yet, with those that wait; attachments by their size in memory."""
         return self.head.size + self.late.size + self.attached.head_bytes // _SAMPLE_BYTES
+
+    @property
+    def n_pending(self) -> int:
+        """Windows that have what is deleted still, and the index if what is forgotten is on the disk."""
+        return len(self.deletions) + int(self.index.is_rewritten)
 
     @property
     def n_samples(self) -> int:

@@ -56,6 +56,14 @@ class Producer:
         out[known] = self.snos.view()[refs[known]]
         return out
 
+    def unbind(self, is_gone: NDArray[np.bool_]) -> None:
+        """Let no ref stand for these series any more (bool, by sno)."""
+        snos = self.snos.view()
+        bound = np.flatnonzero(snos != NONE)
+        refs = bound[is_gone[snos[bound]]]
+        self.snos.data[refs] = NONE
+        self._changed.update(np.unique(refs // BLOCK_REFS).tolist())
+
     def changed_blocks(self) -> Iterator[tuple[int, bytes]]:
         for block in sorted(self._changed):
             yield block, self.snos.view()[block * BLOCK_REFS : (block + 1) * BLOCK_REFS].tobytes()
@@ -101,6 +109,11 @@ class Producers:
             self._forgotten.add(producer_id)
         oldest = min((p.last_ms for p in self._producers.values()), default=None)
         self._next_expiry_ms = None if oldest is None else oldest + FORGET_AFTER_MS
+
+    def unbind(self, is_gone: NDArray[np.bool_]) -> None:
+        """Let no ref stand for these series any more (bool, by sno); they have to be declared again."""
+        for producer in self._producers.values():
+            producer.unbind(is_gone)
 
     def summary(self) -> list[tuple[int, int, int]]:
         """(id, number of refs, last_ms) of each, by id; for the partition's meta record."""

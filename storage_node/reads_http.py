@@ -1,6 +1,7 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,evaluate}, JSON in, frames out
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,evaluate,usage}
+JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
 that whoever asks can tell a node that works from one that hangs. Errors of the work are frames, too. By status:
@@ -184,6 +185,10 @@ def _extent(store: SeriesStore, asked: ReadRequest) -> Frames:
     return answers.extent_frames(store.extent(asked.matcher_sets))
 
 
+def _usage(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.usage_frames(store.usage(with_samples=asked.label == "samples"))
+
+
 def _short(work: Callable[[SeriesStore, ReadRequest], Frames]) -> Work:
     """Reads that are not worth to be ended early."""
     return lambda store, asked, ends: work(store, asked)
@@ -197,6 +202,7 @@ _WORK: dict[str, Work] = {
     "metadata": _short(_metadata),
     "exemplars": _short(_exemplars),
     "extent": _short(_extent),
+    "usage": _short(_usage),
 }
 
 

@@ -26,6 +26,7 @@ from common.store import (
     NotCaughtUp,
     Selection,
     SeriesExemplars,
+    Usage,
     check_n_samples,
     check_n_series,
 )
@@ -34,6 +35,7 @@ from storage_node.disk import Disk
 from storage_node.errors import NotHeld, SegmentGone
 from storage_node.reading import PartitionRead, ReadPlan, fill_rows
 from storage_node.timings import SECONDS
+from storage_node.usage import usage_of
 from storage_node.views import Shard, Views
 
 MAX_REPLANS = 5
@@ -202,6 +204,16 @@ class NodeStore:
                     known = None if snos is None else _known(shard, snos)
                     extent = extent.joined(shard.state.extent(known))
         return extent
+
+    def usage(self, *, with_samples: bool) -> Usage:
+        """See `SeriesStore`."""
+        found = Usage({})
+        with self._reading() as (views, shards):
+            for shard in shards:
+                found = found.joined(Usage(usage_of(views, shard, with_samples=with_samples)))
+                with shard.lock:
+                    found = found.joined(Usage({}, shard.state.n_pending))
+        return found
 
 
 def _held(views: Views, partition: int) -> Shard:

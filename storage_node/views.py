@@ -243,13 +243,15 @@ class Views:
             total -= largest.state.n_head
             self.checkpoint(largest, now_s)
         for shard in self.shards.values():
-            if shard.changed_at_s is not None and now_s - shard.changed_at_s >= config.checkpoint_age_s:
+            is_old = shard.changed_at_s is not None and now_s - shard.changed_at_s >= config.checkpoint_age_s
+            if is_old or shard.state.is_urgent:
                 self.checkpoint(shard, now_s)
 
     def checkpoint(self, shard: Shard, now_s: float) -> None:
         """Write what a partition has not yet written. Raises DiskError."""
         with shard.lock:
             dropped = shard.state.dropped_before
+            forgot = shard.state.index.is_rewritten
             if shard.state.next_offset > shard.state.saved_offset:
                 with SECONDS["checkpoint"].time():
                     checkpoint(shard.state)
@@ -259,6 +261,9 @@ class Views:
         if dropped is not None:
             first, _ = keys.of_partition(keys.SEGMENT_BLOCK, shard.state.partition)
             self.disk.reclaim(first, keys.window(keys.SEGMENT_BLOCK, shard.state.partition, dropped))
+        if forgot:
+            for kind in (keys.INDEX, keys.METADATA):
+                self.disk.reclaim(*keys.of_partition(kind, shard.state.partition))
 
     def flush(self) -> None:
         """Make all that was written durable. Raises DiskError."""

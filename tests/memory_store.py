@@ -17,8 +17,10 @@ from common.store import (
     Metadata,
     Selection,
     SeriesExemplars,
+    TenantUsage,
     TooManySamples,
     TooManySeries,
+    Usage,
 )
 
 Samples = Iterable[tuple[int, float | bytes]]
@@ -133,6 +135,14 @@ class MemoryStore:
             if samples and any(all(matches(m, labels) for m in ms) for ms in matcher_sets or [()]):
                 extent = extent.joined(Extent(1, min(samples), max(samples)))
         return extent
+
+    def usage(self, *, with_samples: bool) -> Usage:
+        """See `SeriesStore`."""
+        found = Usage({})
+        for labels, samples in self._series.values():
+            one = TenantUsage(1, len(samples) if with_samples else 0)
+            found = found.joined(Usage({labels.get("__tenant__", "default"): one}))
+        return found
 
 
 def matches(matcher: Matcher, labels: Mapping[str, str]) -> bool:

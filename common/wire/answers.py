@@ -23,8 +23,10 @@ from common.store import (
     NotCaughtUp,
     Selection,
     SeriesExemplars,
+    TenantUsage,
     TooManySamples,
     TooManySeries,
+    Usage,
 )
 from common.wire.evaluation import NotEvaluated
 from common.wire.frames import FrameReader, Kind, WireError, column_frames, frame, json_frame, parse_object
@@ -101,6 +103,13 @@ def extent_frames(extent: Extent) -> Iterator[bytes]:
     """How much a node holds, as frames."""
     yield json_frame(Kind.HEADER, {"v": VERSION, "extent": asdict(extent)})
     yield frame(Kind.END)
+
+
+def usage_frames(usage: Usage) -> Iterator[bytes]:
+    """How much there is of each tenant, as frames: one string a tenant, and one of what is pending."""
+    known = usage.tenants.items()
+    rows: list[list[Any]] = [[name, one.series, one.samples, one.size_bytes] for name, one in known]
+    yield from text_frames([orjson.dumps(row).decode() for row in [[usage.n_pending], *rows]])
 
 
 def error_content(error: Exception) -> dict[str, Any]:
@@ -283,6 +292,16 @@ def read_metadata(reader: FrameReader) -> dict[str, list[Metadata]]:
         return {str(family): [Metadata(**one) for one in known] for family, known in rows}
     except (orjson.JSONDecodeError, TypeError, ValueError) as error:
         raise WireError(f"the answer's metadata cannot be read: {error}") from None
+
+
+def read_usage(reader: FrameReader) -> Usage:
+    """How much there is of each tenant."""
+    try:
+        (n_pending,), *rows = (orjson.loads(text) for text in read_texts(reader))
+        tenants = {str(name): TenantUsage(*map(int, numbers)) for name, *numbers in rows}
+        return Usage(tenants, int(n_pending))
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        raise WireError(f"the answer's usage cannot be read: {error}") from None
 
 
 def read_exemplars(reader: FrameReader) -> list[SeriesExemplars]:

@@ -15,7 +15,17 @@ from common.wire.evaluation import Evaluation, evaluation_of, texts_of
 VERSION = 2
 MAX_REQUEST_BYTES = 16 << 20
 MAX_WAIT_S = 3600.0
-_READS = ("select", "series", "label_names", "label_values", "metadata", "exemplars", "extent", "evaluate")
+_READS = (
+    "select",
+    "series",
+    "label_names",
+    "label_values",
+    "metadata",
+    "exemplars",
+    "extent",
+    "evaluate",
+    "usage",
+)
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""
 
@@ -30,7 +40,7 @@ class ReadRequest:
     wait_s: how long the node may wait for that.
     matcher_sets: a union of conjunctions; of `select` exactly one. Times are closed bounds in ms.
     max_samples: of `select`. max_series: of `select` and `series`.
-    label: of `label_values`, or the family of `metadata`, '' for all.
+    label: of `label_values`, or the family of `metadata`, '' for all; 'samples' of a `usage` that counts them.
     evaluation: of `evaluate`, which has no matchers and times of its own.
     tenants: of `metadata`, whose; None for all. Of other reads the matchers say so.
     """
