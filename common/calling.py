@@ -35,13 +35,15 @@ class CallerFiles:
 class Caller:
     """Credentials for calls, read again when their files change.
 
+    tenant: for whom the calls are, if not for whom the credentials are.
     An authority that is taken out of its file stays trusted until the process ends.
 
     Raises:
         StartupError: a file cannot be read, or is none of its kind.
     """
 
-    def __init__(self, files: CallerFiles | None = None) -> None:
+    def __init__(self, files: CallerFiles | None = None, tenant: str | None = None) -> None:
+        self._tenant = tenant
         self._files = files or CallerFiles()
         if (self._files.cert is None) is not (self._files.key is None):
             raise StartupError("a certificate and its key belong together; one of the two files is not given")
@@ -71,6 +73,8 @@ class Caller:
         """What to send along with a request."""
         if self._files.token is not None or self._files.cert is not None:
             self._refresh()
+        if self._tenant is not None:
+            return {**self._headers, "X-Scope-OrgID": self._tenant}
         return self._headers
 
     def context(self) -> ssl.SSLContext:

@@ -33,10 +33,18 @@ async def run(
 
 
 async def run_whole(
-    service: QueryService, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request
+    service: QueryService,
+    work: Callable[[SeriesStore, Budget], T],
+    p: Parameters,
+    request: Request,
+    *,
+    of_all: bool = False,
 ) -> T:
-    """As `run`, for answers that have no room for warnings, and so are whole or not given."""
-    wanted = replace(service.wanted_of(p, request), partial=False)
+    """As `run`, for answers that have no room for warnings, and so are whole or not given.
+
+    of_all: `work` reads of all tenants, whoever asks, and has to see to what it tells him.
+    """
+    wanted = replace(service.wanted_of(p, request, of_all=of_all), partial=False)
     return await unless_gone(request, lambda cancelled: service.run(work, wanted, cancelled))
 
 

@@ -13,17 +13,18 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from common.errors import CallerError
-from common.tenants import Tenancy, tenant_of
+from common.tenants import Tenancy, TenantRefused, overseen, tenant_of, why_no_tenant
 from common.tombstones import Tombstone
 from query.http import answered
 from query.params import Parameters
 from query.tenants import deleting
 
 Delete = Callable[[Sequence[Tombstone]], Future[Any]]
+DeleteTenant = Callable[[str], Future[Any]]
 
 
-def router(delete: Delete, tenancy: Tenancy = Tenancy.OFF) -> APIRouter:
-    """Routes of the admin API. delete: its future is done when the log has all of the tombstones."""
+def router(delete: Delete, tenancy: Tenancy = Tenancy.OFF, delete_tenant: DeleteTenant | None = None) -> APIRouter:
+    """Routes of the admin API; the futures are done when the log has all of the tombstones."""
     routes = APIRouter()
 
     async def delete_series(p: Parameters, request: Request) -> Response:
@@ -44,8 +45,24 @@ def router(delete: Delete, tenancy: Tenancy = Tenancy.OFF) -> APIRouter:
         # Storage nodes do so by themselves.
         return Response(status_code=204)
 
+    async def forget_tenant(p: Parameters, request: Request) -> Response:
+        assert delete_tenant is not None
+        if tenancy is Tenancy.OFF:
+            raise CallerError("tenants are switched off here (--tenancy)")
+        name = p.get("tenant")
+        reason = why_no_tenant(name)
+        if reason is not None:
+            raise CallerError(reason)
+        own = overseen(request.scope, tenancy)
+        if own is not None and name not in own:
+            raise TenantRefused(403, "the request is not for this tenant")
+        await asyncio.wrap_future(delete_tenant(name))
+        return Response(status_code=204)
+
     for handler in (delete_series, clean_tombstones):
         _add(routes, f"/api/v1/admin/tsdb/{handler.__name__}", handler)
+    if delete_tenant is not None:
+        _add(routes, "/api/v1/admin/delete_tenant", forget_tenant)
     return routes
 
 

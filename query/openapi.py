@@ -176,6 +176,19 @@ def queries_paths() -> Json:
     }
 
 
+def tenants_paths() -> Json:
+    """The paths of `query.http_tenants`."""
+    row = record(tenant=TEXT, series=WHOLE, samples=WHOLE, bytes=WHOLE)
+    row["required"] = ["tenant", "series"]
+    told = answer("the tenants", "application/json", success(record(tenants=array(row), deletionsPending=WHOLE)))
+    parameters = (
+        Parameter("samples", {"enum": ["true", "false"]}, "whether to count samples and bytes, in all blocks"),
+        Parameter("tenant", TEXT, "this one alone"),
+    )
+    responses = {"200": told, **failures(_WRONG | _BUSY)}
+    return {"/api/v1/status/tenants": {"get": operation("Tenants and how much each has", responses, parameters)}}
+
+
 def _methods(path: str, row: _Row) -> Json:
     responses = {"200": answer("what was asked for", "application/json", success(row.data))}
     if row.parameters:
@@ -195,6 +208,9 @@ def admin_paths() -> Json:
         f"{where}/delete_series": _for_admins("Delete series", (_SELECTORS._replace(required=True), _START, _END)),
         f"{where}/clean_tombstones": _for_admins(
             "Nothing to do: deletions are carried out without being asked", ()
+        ),
+        "/api/v1/admin/delete_tenant": _for_admins(
+            "Delete a tenant with all that it has", (Parameter("tenant", TEXT, "its name", required=True),)
         ),
     }
 

@@ -128,13 +128,16 @@ class QueryService:
         store = of_tenants(self._store, wanted.tenants)
         return self._run(lambda budget: work(store, budget), None, wanted, cancelled)
 
-    def wanted_of(self, parameters: Parameters, request: Request) -> Wanted:
-        """What a request asks for, by header or parameter, and for whom. Raises CallerError, TenantRefused."""
+    def wanted_of(self, parameters: Parameters, request: Request, *, of_all: bool = False) -> Wanted:
+        """What a request asks for, by header or parameter, and for whom. Raises CallerError, TenantRefused.
+
+        of_all: it is read from all tenants, whoever asks.
+        """
         consistency = request.headers.get("x-read-consistency") or parameters.get("consistency")
         partial = parameters.get("partial_response") or "false"
         if partial not in ("true", "false"):
             raise CallerError(f"partial_response is 'true' or 'false', not {partial!r}")
-        tenants = tenants_of(request.scope, self.config.tenancy)
+        tenants = None if of_all else tenants_of(request.scope, self.config.tenancy)
         client, route = request.client, request.scope.get("route")
         asked = Asked(
             route=getattr(route, "path", ""),

@@ -14,6 +14,7 @@ _PATHS = {
     "ingest": ingest.openapi.paths,
     "query": query.openapi.paths,
     "queries": query.openapi.queries_paths,
+    "tenants": query.openapi.tenants_paths,
     "admin": query.openapi.admin_paths,
     "reads": storage_node.openapi.read_paths,
     "peers": storage_node.openapi.peer_paths,

@@ -64,6 +64,10 @@ class Server:
         """The data of an answer of Prometheus' API. Raises Refused, TooMuch, Unreachable."""
         return self._checked("GET", path, params=parameters).json()["data"]
 
+    def act(self, path: str, parameters: Mapping[str, str]) -> None:
+        """Have something done. Raises as `data`."""
+        self._checked("POST", path, params=parameters)
+
     def arrow(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """An Arrow stream. Raises as `data`."""
         return self._checked("GET", path, params=parameters).content

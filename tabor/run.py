@@ -90,6 +90,7 @@ async def _serve(
     from query.http import router as query_router
     from query.http_admin import router as admin_router
     from query.http_queries import router as queries_router
+    from query.http_tenants import router as tenants_router
     from query.service import QueryService
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
@@ -98,13 +99,13 @@ async def _serve(
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "queries", "admin", "status")
+    app = build_app(state.readiness, "ingest", "query", "queries", "tenants", "admin", "status")
     ingest_routes = (
         import_router(ingestor),
         otlp_router(ingestor),
-        admin_router(ingestor.delete, ingest_config.tenancy),
+        admin_router(ingestor.delete, ingest_config.tenancy, ingestor.delete_tenant),
     )
-    query_routes = query_router(queries, VERSION), queries_router(queries)
+    query_routes = query_router(queries, VERSION), queries_router(queries), tenants_router(queries)
     for routes in (*query_routes, node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     ingestor.start()

@@ -120,7 +120,11 @@ async def _serve_ingest(entrance: Entrance, log: Log, config: IngestConfig) -> N
     probe = _LogProbe(log)
     ingestor = Ingestor(log, config)
     app = build_app(probe.readiness, "ingest", "admin")
-    for routes in (import_router(ingestor), otlp_router(ingestor), admin_router(ingestor.delete, config.tenancy)):
+    for routes in (
+        import_router(ingestor),
+        otlp_router(ingestor),
+        admin_router(ingestor.delete, config.tenancy, ingestor.delete_tenant),
+    ):
         app.include_router(routes)
     ingestor.start()
     probe.start()
@@ -219,6 +223,7 @@ async def _serve_query(
 ) -> None:
     from query.http import router
     from query.http_queries import router as queries_router
+    from query.http_tenants import router as tenants_router
     from query.remote import RemoteStore
     from query.service import QueryService
 
@@ -240,10 +245,10 @@ async def _serve_query(
     def is_covered() -> bool:
         return not membership.uncovered(log.partitions)
 
-    app = build_app(readiness, "query", "queries")
+    app = build_app(readiness, "query", "queries", "tenants")
     prometheus_client.REGISTRY.register(MembershipCollector(membership))
     server_metrics.register(readiness, "query")
-    for routes in (router(queries, VERSION), queries_router(queries)):
+    for routes in (router(queries, VERSION), queries_router(queries), tenants_router(queries)):
         app.include_router(routes)
     try:
         async with serving(app, entrance) as stop:

@@ -25,6 +25,7 @@ from ingest.producer import Producer
 from query.config import QueryConfig
 from query.http import router as query_router
 from query.http_admin import router as admin_router
+from query.http_tenants import router as tenants_router
 from query.pushdown.answering import evaluate
 from query.remote import RemoteStore
 from query.service import QueryService
@@ -57,7 +58,8 @@ class Tabor:
             query_router(self.queries, "0"),
             import_router(self.ingestor),
             otlp_router(self.ingestor),
-            admin_router(self.ingestor.delete, tenancy),
+            admin_router(self.ingestor.delete, tenancy, self.ingestor.delete_tenant),
+            tenants_router(self.queries),
         ):
             app.include_router(routes)
         self.app: Any = in_front_of(app, self.ingestor)

@@ -18,6 +18,7 @@ from tabor.cli.log import log
 from tabor.cli.moving import export, import_
 from tabor.cli.placement import placement
 from tabor.cli.services import ingest, query, replay, run, storage_node
+from tabor.cli.tenants import tenant
 from tabor.cli.web_config import web_config
 from tabor.progress import say
 from tabor.stopping import Stopped
@@ -82,6 +83,7 @@ for _command in (
     log,
     placement,
     cluster,
+    tenant,
     web_config,
     completion,
 ):

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from common.calling import Caller, CallerFiles
-from tabor.cli.options import options_of, server_url, shown_to_server
+from tabor.cli.options import caller_of, options_of, server_url, shown_to_server
 from tabor.settings import config_option, option
 from tabor.values import TIME_MS
 
@@ -46,7 +45,7 @@ def export(**options: Any) -> None:
     """
     from tabor.export.command import run_export
 
-    run_export(_caller(options), **options)
+    run_export(caller_of(options), **options)
 
 
 class _FilesUnlessNamed(click.Group):
@@ -94,7 +93,7 @@ def files(**options: Any) -> None:
     """
     from tabor.imports.command import run_import
 
-    if not run_import(_caller(options), **options):
+    if not run_import(caller_of(options), **options):
         sys.exit(1)
 
 
@@ -113,11 +112,5 @@ def prometheus_tsdb(**options: Any) -> None:
     """
     from tabor.imports.tsdb import run_import_tsdb
 
-    if not run_import_tsdb(_caller(options), **options):
+    if not run_import_tsdb(caller_of(options), **options):
         sys.exit(1)
-
-
-def _caller(options: dict[str, Any]) -> Caller:
-    """Takes the files that are shown to the server out of the options."""
-    token, ca, cert, key = (options.pop(f"{name}_file") for name in ("token", "ca", "cert", "key"))
-    return Caller(CallerFiles(token, ca, cert, key))

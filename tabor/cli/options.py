@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,10 @@ from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import FORMATS as LOG_FORMATS
 from tabor.logging import LEVELS as LOG_LEVELS
 from tabor.settings import option
+
+if TYPE_CHECKING:
+    from common.calling import Caller
+
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,7 +87,15 @@ def _shown(prefix: str, to: str) -> Callable[[F], F]:
 
 
 shown_to_nodes = _shown("node-", "storage nodes")
-shown_to_server = _shown("", "the server")
+shown_to_server = options_of(
+    _shown("", "the server"),
+    option(
+        "--tenant",
+        default=None,
+        show_default="the one of the token, or 'default'",
+        help="For which tenant (X-Scope-OrgID), where the server has tenants.",
+    ),
+)
 logs = options_of(
     option(
         "--log-format",
@@ -214,3 +226,11 @@ tenancy = options_of(
     ),
 )
 server_url = option("--url", default="http://127.0.0.1:9080", help="Where Tabor runs.")
+
+
+def caller_of(options: dict[str, Any]) -> Caller:
+    """Takes what is shown to the server out of the options."""
+    from common.calling import Caller, CallerFiles
+
+    token, ca, cert, key = (options.pop(f"{name}_file") for name in ("token", "ca", "cert", "key"))
+    return Caller(CallerFiles(token, ca, cert, key), options.pop("tenant"))

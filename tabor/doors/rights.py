@@ -12,6 +12,7 @@ OPEN = Right(0)
 RIGHTS: dict[str, Right] = {
     "/-/healthy": OPEN,
     "/-/ready": OPEN,
+    "/api/v1/admin/delete_tenant": Right.ADMIN,
     "/api/v1/admin/tsdb/clean_tombstones": Right.ADMIN,
     "/api/v1/admin/tsdb/delete_series": Right.ADMIN,
     "/api/v1/alertmanagers": Right.READ,

@@ -11,10 +11,12 @@ import pytest
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
+from common.tenants import Tenancy
 from ingest import http, import_http, otlp_http
 from query.http import router as query_router
 from query.http_admin import router as admin_router
 from query.http_queries import router as queries_router
+from query.http_tenants import router as tenants_router
 from storage_node.copies_http import router as copies_router
 from storage_node.http import router as node_router
 from storage_node.marks_http import router as marks_router
@@ -58,11 +60,12 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
     [
         ("query", query_router(NOTHING, "1")),
         ("queries", queries_router(NOTHING)),
+        ("tenants", tenants_router(NOTHING)),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
         ("peers", peer_routes()),
         ("ingest", ingest_routes()),
-        ("admin", admin_router(NOTHING)),
+        ("admin", admin_router(NOTHING, Tenancy.OFF, NOTHING)),
     ],
 )
 def test_every_route_is_described(service: str, routes: APIRouter) -> None:

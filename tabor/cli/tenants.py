@@ -1,0 +1,80 @@
+"""Commands about tenants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tabor.cli.options import caller_of, options_of, server_url, shown_to_server
+from tabor.settings import config_option, option
+from tabor.values import DURATION_MS
+
+
+@click.group()
+def tenant() -> None:
+    """See the tenants of a running Tabor, and delete one.
+
+    A tenant is there from its first sample on; limits are in the file of --tenant-limits (docs/tenants.md).
+    """
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+
+
+@tenant.command("list")
+@options_of(config_option, server_url, shown_to_server, _as_json)
+def list_(**options: Any) -> None:
+    """List tenants, with their series."""
+    from tabor.tenants import run_usage
+
+    as_json = options.pop("as_json")
+    run_usage(caller_of(options), options["url"], None, with_samples=False, as_json=as_json)
+
+
+@tenant.command()
+@options_of(
+    click.argument("name", required=False),
+    config_option,
+    server_url,
+    shown_to_server,
+    _as_json,
+)
+def usage(name: str | None, **options: Any) -> None:
+    """Count series, samples and bytes of tenant NAME, or of all.
+
+    Series: those that have samples now. Samples: all that are stored. Bytes: of the compressed blocks of samples
+    on one replica; tenants lie in the same blocks, and each window of four hours is shared out by samples. It
+    reads all blocks, so it takes a while where there is much.
+    """
+    from tabor.tenants import run_usage
+
+    as_json = options.pop("as_json")
+    run_usage(caller_of(options), options["url"], name, with_samples=True, as_json=as_json)
+
+
+@tenant.command()
+@options_of(
+    click.argument("name"),
+    config_option,
+    server_url,
+    option(
+        "--ingest-url",
+        default=None,
+        show_default="that of --url",
+        help="Where ingest runs, if apart: it puts the deletion into the log.",
+    ),
+    shown_to_server,
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    option("--wait", type=DURATION_MS, default="10m", help="How long to wait until it is carried out."),
+)
+def delete(name: str, **options: Any) -> None:
+    """Delete tenant NAME with all series, samples, exemplars and metadata that were written so far.
+
+    The deletion is a record of the log, so all replicas carry it out, and every replay. The log itself keeps what
+    it has until its retention cuts it off. Deny the tenant's tokens first: what it writes later makes it anew.
+    """
+    from tabor.tenants import run_delete
+
+    url, wait_s = options["url"], options["wait"] / 1000
+    run_delete(caller_of(options), url, options["ingest_url"] or url, name, asks=not options["yes"], wait_s=wait_s)
