@@ -25,6 +25,8 @@ class MetadataTable:
     def __init__(self, partition: int) -> None:
         self._key = keys.numbered(keys.METADATA, partition, 0)
         self._tenants: dict[str, dict[str, list[Metadata]]] = {}
+        self._tenants_key = keys.numbered(keys.METADATA, partition, 1)
+        self._has_tenants = False
         self._n_rows = 0
         self._changed = False
 
@@ -67,22 +69,38 @@ class MetadataTable:
 
     def write_changes(self, batch: Batch) -> None:
         if self._changed:
-            rows = [
-                [name, m.type, m.help, m.unit, *([] if tenant == DEFAULT_TENANT else [tenant])]
-                for tenant, families in self._tenants.items()
-                for name, known in families.items()
-                for m in known
-            ]
-            batch.put(self._key, zstandard.ZstdCompressor(level=1).compress(json.dumps(rows).encode()))
+            mine: list[list[str]] = []
+            of_others: list[list[str]] = []
+            for tenant, families in self._tenants.items():
+                rows = [[name, m.type, m.help, m.unit] for name, known in families.items() for m in known]
+                if tenant == DEFAULT_TENANT:
+                    mine = rows
+                else:
+                    of_others += [[*row, tenant] for row in rows]
+            batch.put(self._key, _encode(mine))
+            if of_others or self._has_tenants:
+                batch.put(self._tenants_key, _encode(of_others))
+                self._has_tenants = True
 
     def changes_written(self) -> None:
         self._changed = False
 
     def load(self, disk: Disk) -> None:
         """Read everything back. Raises DiskError."""
-        stored = disk.get(self._key)
-        rows = json.loads(zstandard.ZstdDecompressor().decompress(stored)) if stored else []
+        rows = _decode(disk.get(self._key))
+        of_others = _decode(disk.get(self._tenants_key))
+        self._has_tenants = bool(of_others)
+        rows += of_others
         for name, kind, text, unit, *tenant in rows:
             families = self._tenants.setdefault(tenant[0] if tenant else DEFAULT_TENANT, {})
             families.setdefault(name, []).append(Metadata(kind, text, unit))
         self._n_rows = len(rows)
+
+
+def _encode(rows: list[list[str]]) -> bytes:
+    return zstandard.ZstdCompressor(level=1).compress(json.dumps(rows).encode())
+
+
+def _decode(stored: bytes | None) -> list[list[str]]:
+    rows: list[list[str]] = json.loads(zstandard.ZstdDecompressor().decompress(stored)) if stored else []
+    return rows

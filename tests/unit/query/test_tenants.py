@@ -142,3 +142,24 @@ def test_queries_under_way_are_shown_to_their_tenants_and_to_administrators_alon
     assert [len(one["slow"]) for one in shown.values()] == [0, 1, 1]
     ids = [one["id"] for one in queries.shown()["queries"]]
     assert [queries.cancel(one, "x", ("a",)) for one in ids] == [True, False, False]
+
+
+def test_what_tenants_there_are_is_told_to_administrators_and_of_oneself(whole: Tabor) -> None:
+    def told(tenant: str | None, principal: Principal | None = None) -> list[str]:
+        answer = whole.ask("GET", "/api/v1/status/tenants", tenant, principal)
+        assert answer.status_code == 200, answer.text
+        return [row["tenant"] for row in answer.json()["data"]["tenants"]]
+
+    assert told(None) == ["a", "b"]
+    assert told("a") == told(None, Principal("t", Right.READ | Right.ADMIN, ("a",))) == ["a"]
+    reader = Principal("reader", Right.READ)
+    assert whole.ask("GET", "/api/v1/status/tenants", None, reader).status_code == 401
+
+
+def test_a_tenant_is_deleted_by_whom_it_concerns(whole: Tabor) -> None:
+    bound = Principal("t", Right.ADMIN, ("b",))
+    asked = (("a", bound, 403), ("a/b", None, 400), ("", None, 400))
+    for name, principal, status in asked:
+        answer = whole.ask("POST", "/api/v1/admin/delete_tenant", None, principal, params={"tenant": name})
+        assert answer.status_code == status, answer.text
+    assert values(whole, "a")
