@@ -5,6 +5,7 @@ structlog costs a tenth of a second to import, which a server that has nothing t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,20 +36,25 @@ class EventLog:
 
     def debug(self, event: str, **fields: Any) -> None:
         if _debugs:
-            self._load().debug(event, **_of_request(fields))
+            self._say("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        self._load().info(event, **_of_request(fields))
+        self._say("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._load().warning(event, **_of_request(fields))
+        self._say("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self._load().error(event, **_of_request(fields))
+        self._say("error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
         """With the traceback of the exception being handled."""
-        self._load().exception(event, **_of_request(fields))
+        self._say("exception", event, fields)
+
+    def _say(self, method: str, event: str, fields: dict[str, Any]) -> None:
+        # Where the log goes may be full, as the disk that the event is about; the work goes on.
+        with contextlib.suppress(OSError):
+            getattr(self._load(), method)(event, **_of_request(fields))
 
     def _load(self) -> Any:
         global _set_up

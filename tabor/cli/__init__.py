@@ -14,6 +14,7 @@ import click
 from common.errors import TaborError
 from tabor.cli.cluster import cluster
 from tabor.cli.completion import completion
+from tabor.cli.doctor import doctor
 from tabor.cli.log import log
 from tabor.cli.moving import export, import_
 from tabor.cli.placement import placement
@@ -78,6 +79,7 @@ for _command in (
     storage_node,
     query,
     replay,
+    doctor,
     export,
     import_,
     log,

@@ -90,3 +90,16 @@ def test_logfmt_values_are_read_back_as_they_were(text: str) -> None:
         assert json.loads(written.replace("\\x", "\\u00")) == text
     else:
         assert written == text
+
+
+def test_a_log_that_cannot_be_written_stops_nothing() -> None:
+    code = (
+        "from common.events import EventLog\n"
+        "from tabor.logging import configure\n"
+        "configure('json', 'info')\n"
+        "EventLog('part').error('disk_failed')\n"
+        "print('goes on')"
+    )
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True)
+    assert done.stdout == "goes on\n"

@@ -1,0 +1,297 @@
+"""Every alert of docs/alerts: the fault raises it, its repair clears it; real processes, real expressions.
+
+NOT_INJECTED says what is left to the unit tests of `docs/alerts/tests`, and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from bench.requests import compress, encode_labels, encode_sample
+from common.log.base import Append
+from common.log.local import LocalLog
+from tests.acceptance.test_disk_full import MIB, SMALL_MIB, small_disk
+from tests.acceptance.test_quarantine import BROKEN
+from tests.kafka_broker import Broker
+from tests.processes import Process, free_port, running, tabor_command, tabor_run, wait_for
+from tests.watcher import Case, Watcher, alerts
+
+pytestmark = pytest.mark.acceptance
+
+INJECTED = {
+    "TaborDown": "the process is stopped",
+    "TaborNotReady": "files may not grow, so the log takes nothing",
+    "TaborRequestsFailing": "the same, under writes",
+    "TaborLogUnavailable": "the same",
+    "TaborWritesRefused": "bodies that cannot be read are sent",
+    "TaborLagging": "a storage node's files may not grow, and its heads are full",
+    "TaborRecordsQuarantined": "a broken record is put into the log",
+    "TaborCutOff": "the log's retention deletes what a storage node has not read",
+    "TaborReplicasMissing": "a storage node is killed",
+    "TaborPartitionsUnavailable": "all storage nodes are killed",
+    "TaborDiskNearlyFull": "a small file system is filled up",
+    "TaborOpenFilesNearlyUsedUp": "the limit of open files is lowered",
+    "TaborDoorNotReloaded": "the web configuration file is broken",
+    "TaborSlowQueries": "with a threshold that every query exceeds",
+}
+NOT_INJECTED = {
+    "TaborMemoryNearlyUsedUp": "the limit is the control group's, which a test cannot lower everywhere",
+    "TaborClockSkew": "the machine's clock is not a test's to change",
+    "TaborReplicasDiffer": "tests.cluster damages a replica and sees that it is found; it takes minutes",
+    "TaborNodeHangs": "tests.cluster has a node hang; enough hedges take half a minute",
+}
+LONG = 70
+"""Minutes after which even an increase of the last hour is over."""
+
+
+def sample(name: str = "x", time_ms: int = 1_790_000_000_000, n: int = 20) -> bytes:
+    return compress([encode_labels({"__name__": name, "n": str(i)}) + encode_sample(i, time_ms) for i in range(n)])
+
+
+@pytest.fixture(scope="module")
+def watcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
+    tabor = tabor_run(tmp_path_factory.mktemp("watcher"), name="watcher")
+    with running(tabor):
+        tabor.start_and_wait()
+        yield Watcher(tabor, 1_790_000_000)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("server")
+    config = folder / "web.yml"
+    config.write_text("http_server_config: {}\n")
+    tabor = tabor_run(folder, "--web-config", str(config), "--slow-query-threshold", "1ms")
+    with running(tabor):
+        tabor.start_and_wait()
+        yield tabor
+
+
+def begin(watcher: Watcher, names: list[str], *targets: Process) -> Case:
+    case = watcher.case(names, targets)
+    assert case.see(LONG) == dict.fromkeys(names, False), "before the fault"
+    return case
+
+
+def raised(case: Case, names: list[str], minutes: int = 20) -> None:
+    assert case.see(minutes) == dict.fromkeys(names, True), "during the fault"
+
+
+def cleared(case: Case, names: list[str]) -> None:
+    assert case.see(LONG) == dict.fromkeys(names, False), "after the repair"
+
+
+def test_every_alert_has_a_row() -> None:
+    assert INJECTED.keys() | NOT_INJECTED.keys() == alerts().keys()
+    assert not INJECTED.keys() & NOT_INJECTED.keys()
+
+
+def test_a_process_that_is_gone(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborDown"], server)
+    assert server.stop() == 0
+    raised(case, names)
+    server.start_and_wait()
+    cleared(case, names)
+
+
+def test_writes_that_cannot_be_read(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborWritesRefused"], server)
+    assert server.write(b"no snappy")[0] == 400
+    raised(case, names)
+    assert server.write(sample())[0] == 204
+    cleared(case, names)
+
+
+def test_slow_queries(watcher: Watcher, server: Process) -> None:
+    assert server.write(sample(n=2000))[0] == 204
+    case = begin(watcher, names := ["TaborSlowQueries"], server)
+    for i in range(30):
+        assert server.get("/api/v1/query", query=f"sum(x * {i}) by (n)", time=1_790_000_000)[0] == 200
+    raised(case, names, 15)
+    cleared(case, names)
+
+
+def test_few_files_left(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborOpenFilesNearlyUsedUp"], server)
+    before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    n_open = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (n_open + 4, before[1]))
+    raised(case, names)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, before)
+    cleared(case, names)
+
+
+def test_a_web_configuration_that_cannot_be_taken_over(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborDoorNotReloaded"], server)
+    config = Path(server.command[server.command.index("--web-config") + 1])
+    whole = config.read_text()
+
+    def current() -> bool:
+        return b"tabor_door_config_current 1.0" in server.get("/metrics")[1]
+
+    config.write_text("no_such_key: 1\n")
+    wait_for(lambda: not current(), "the file was read again")
+    raised(case, names)
+    config.write_text(whole + "\n")
+    wait_for(current, "the file was read again")
+    cleared(case, names)
+
+
+def test_a_log_that_takes_nothing(watcher: Watcher, server: Process) -> None:
+    names = ["TaborNotReady", "TaborRequestsFailing", "TaborLogUnavailable"]
+    case = begin(watcher, names, server)
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, hard))
+    wait_for(lambda: server.write(sample())[0] == 503, "a write is refused")
+    for _ in range(20):
+        assert server.write(sample())[0] == 503
+    wait_for(lambda: server.get("/-/ready")[0] == 503, "not ready")
+    raised(case, names)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_for(lambda: server.get("/-/ready")[0] == 200, "ready again by itself", 60)
+    case.see(5)  # What failed until then is counted.
+    cleared(case, names)
+
+
+def test_records_that_cannot_be_read_and_records_that_are_gone(watcher: Watcher, tmp_path: Path) -> None:
+    server = tabor_run(tmp_path, "--partitions", "1")
+    with running(server):
+        server.start_and_wait()
+        assert server.write(sample())[0] == 204
+        case = begin(watcher, names := ["TaborRecordsQuarantined"], server)
+        assert server.stop() == 0
+        append(tmp_path, BROKEN)
+        server.start_and_wait()
+        raised(case, names)
+        cleared(case, names)
+
+        case = begin(watcher, names := ["TaborCutOff"], server)
+        assert server.stop() == 0
+        # Nobody reads these before they are deleted.
+        append(tmp_path, *[bytes(900 << 10)] * 8, retention_bytes=MIB)
+        server.start_and_wait()
+        raised(case, names)
+        cleared(case, names)
+
+
+def append(folder: Path, *values: bytes, retention_bytes: int | None = None) -> None:
+    """Put records into the log of a server that does not run."""
+    log = LocalLog(folder / "data" / "log", None, retention_bytes=retention_bytes, maintenance_interval_s=0.05)
+    with contextlib.closing(log):
+        for value in values:
+            appended: Future[list[int]] = log.append([Append(0, value)])
+            appended.result(10)
+        if retention_bytes is not None:
+            wait_for(lambda: log.bounds(0).start > 3, "the log's start is gone")
+
+
+def test_a_disk_that_fills_up(watcher: Watcher, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small") as small:
+        server = tabor_run(tmp_path, data_dir=small / "data")
+        with running(server):
+            server.start_and_wait()
+            case = begin(watcher, names := ["TaborDiskNearlyFull"], server)
+            ballast = small / "ballast"
+            ballast.write_bytes(bytes((SMALL_MIB - 4) * MIB))
+            raised(case, names)
+            ballast.unlink()
+            cleared(case, names)
+
+
+class Tiers:
+    """One ingestor, two storage nodes with full heads soon, one query server."""
+
+    def __init__(self, bootstrap: str, folder: Path) -> None:
+        self._folder = folder
+        self._url = f"kafka://{bootstrap}/alerts-{uuid.uuid4().hex[:8]}"
+        self.ingest = self._tier("ingest", "ingest", "--partitions", "2")
+        self.a, self.b = (self._node(name) for name in "ab")
+        self.query = self._tier("query", "query", "--node-timeout", "3s")
+        self.all = (self.ingest, self.a, self.b, self.query)
+
+    def _tier(self, name: str, command: str, *flags: str) -> Process:
+        port = free_port()
+        line = tabor_command(command, "--log", self._url, "--listen", f"127.0.0.1:{port}", *flags)
+        line[line.index("tabor")] = "tests.small_heads"
+        return Process(name, line, self._folder, port)
+
+    def _node(self, name: str) -> Process:
+        data = str(self._folder / name)
+        flags = ("--name", name, "--data-dir", data, "--replicas", "2", "--node-timeout", "3s")
+        return self._tier(name, "storage-node", *flags)
+
+    def start(self) -> None:
+        self.ingest.start_and_wait()
+        for process in (self.a, self.b, self.query):
+            process.start()
+        for process in (self.a, self.b, self.query):
+            process.wait_until_ready()
+        wait_for(lambda: self.missing() == 0, "all replicas are there")
+
+    def missing(self) -> float:
+        return metric(self.query, "tabor_cluster_missing_replicas")
+
+
+def metric(process: Process, name: str) -> float:
+    lines = process.get("/metrics")[1].decode().splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith(name + " ")), -1.0)
+
+
+@pytest.fixture(scope="module")
+def tiers(kafka_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiers]:
+    tiers = Tiers(kafka_broker.bootstrap, tmp_path_factory.mktemp("tiers"))
+    with running(*tiers.all):
+        tiers.start()
+        yield tiers
+
+
+@pytest.mark.kafka
+def test_storage_nodes_that_are_gone(watcher: Watcher, tiers: Tiers) -> None:
+    some = begin(watcher, ["TaborReplicasMissing"], tiers.query)
+    every = begin(watcher, ["TaborPartitionsUnavailable"], tiers.query)
+    tiers.b.kill()
+    wait_for(lambda: tiers.missing() == 2, "one node is missed")
+    raised(some, ["TaborReplicasMissing"], 40)
+    tiers.a.kill()
+    wait_for(lambda: tiers.missing() == 4, "both nodes are missed")
+    raised(every, ["TaborPartitionsUnavailable"])
+    for node in (tiers.a, tiers.b):
+        node.start()
+    wait_for(lambda: tiers.missing() == 0, "both are back", 60)
+    cleared(some, ["TaborReplicasMissing"])
+    cleared(every, ["TaborPartitionsUnavailable"])
+
+
+@pytest.mark.kafka
+def test_a_storage_node_that_falls_behind(watcher: Watcher, tiers: Tiers) -> None:
+    case = begin(watcher, names := ["TaborLagging"], tiers.b)
+    _, hard = resource.prlimit(tiers.b.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(tiers.b.pid, resource.RLIMIT_FSIZE, (64 << 10, hard))
+    n_sent, noise = 0, random.Random(1)
+
+    def behind() -> bool:
+        nonlocal n_sent
+        for _ in range(50):
+            n_sent += 1
+            time_ms = 1_790_000_000_000 + n_sent
+            # Values that no codec makes small, so that files soon have to grow beyond that.
+            series = (
+                encode_labels({"__name__": "y", "n": str(i)}) + encode_sample(noise.random(), time_ms)
+                for i in range(1000)
+            )
+            assert tiers.ingest.write(compress(series))[0] == 204
+        return metric(tiers.b, "tabor_storage_node_lag_records") > 100
+
+    wait_for(behind, "the node is behind", 60)
+    raised(case, names)
+    resource.prlimit(tiers.b.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    wait_for(lambda: 0 <= metric(tiers.b, "tabor_storage_node_lag_records") < 100, "it has caught up", 60)
+    cleared(case, names)
