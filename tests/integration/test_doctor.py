@@ -36,8 +36,7 @@ def test_settings_of_topics_are_looked_at_where_they_are(kafka_broker: Broker) -
 
     entry = ConfigEntry("retention.ms", "60000", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ResourceType.TOPIC, samples, incremental_configs=[entry])
-    AdminClient({"bootstrap.servers": kafka_broker.bootstrap}).incremental_alter_configs([changed])[
-        changed
-    ].result(10)
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
+    admin.incremental_alter_configs([changed])[changed].result(10)
     _, found = doctor("--log", url)
     assert found[f"{samples} retention"]["level"] == "problem"
