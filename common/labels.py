@@ -94,6 +94,8 @@ class StringPool:
         self._strings: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
         self._bytes: StringBytes | None = None
+        self.made_characters = 0
+        """Of the strings that functions of a query have made; see `query.engine.functions.relabel`."""
         self._adding = threading.Lock()
 
     def fork(self) -> StringPool:

@@ -27,6 +27,8 @@ OPEN_METRICS = "application/openmetrics-text"
 _MAX_KNOWN = 100_000
 """Series whose text is remembered with its labels."""
 _MAX_MS = 1 << 63
+MAX_LINE = 256 << 10
+"""Characters of a line. A series may have 64 KiB of labels, and so may its exemplar."""
 
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 _METRIC = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -92,6 +94,8 @@ class _Reader:
         return piece
 
     def read(self, line: str) -> None:
+        if len(line) > MAX_LINE:
+            raise ValueError(f"it has {len(line)} characters; at most {MAX_LINE} are accepted")
         line = line.strip()
         if not line:
             return

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from common.errors import RetryableError
 from common.protobuf import delimited
 from common.tenants import DEFAULT_TENANT, TenantRefused, tenant_of
-from ingest.body import read_body
+from ingest.body import Body, read_body
 from ingest.errors import Refusal, RequestRefused, UnsupportedType, retry_after
 from ingest.ingestor import Ingestor, WriteOutcome
 from ingest.otlp import Translation, parse
@@ -77,7 +77,7 @@ class _Storing:
         self._refusal: Refusal | None = None
         self.n_stored = 0
 
-    async def translate(self, body: bytes) -> None:
+    async def translate(self, body: Body) -> None:
         """Give all pieces of a request to the ingestor, which may still have the last one when this returns."""
         translation = await asyncio.to_thread(self._parse, body)
         pieces = translation.pieces()
@@ -96,9 +96,9 @@ class _Storing:
             self._refused(400, translation.n_refused)
         self._reasons += translation.reasons
 
-    def _parse(self, body: bytes) -> Translation:
+    def _parse(self, body: Body) -> Translation:
         config = self._ingestor.config
-        return Translation(parse(body, config.max_body_bytes), config)
+        return Translation(parse(body.decoded(), config.max_body_bytes), config)
 
     async def finish(self) -> None:
         """Wait for the piece that is under way."""

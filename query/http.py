@@ -42,7 +42,7 @@ from query.responses import (
 from query.service import QueryService
 from query.statistics import statistics
 
-MAX_FORM_BYTES = 10 << 20
+MAX_FORM_BYTES = 4 << 20
 TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
@@ -188,7 +188,7 @@ class _Api:
         )
 
     async def read(self, p: Parameters, body: bytes, request: Request) -> Response:
-        asked = remote_read.parse_request(body)
+        asked = await asyncio.to_thread(remote_read.parse_request, body)
         max_bytes = self._service.config.max_response_bytes
         return await run_whole(
             self._service, lambda store, budget: remote_read.answer(store, asked, budget, max_bytes), p, request

@@ -21,6 +21,8 @@ _RFC3339 = re.compile(
 )
 _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_")
 _MAX_BODY_FIELDS = 10_000
+MAX_SELECTORS = 1000
+"""Parameters match[] of one request: each is looked up by itself."""
 
 
 class BadParameter(CallerError):
@@ -104,6 +106,8 @@ class Parameters:
 
     def matcher_sets(self) -> list[tuple[Matcher, ...]]:
         sets = []
+        if len(self.all("match[]")) > MAX_SELECTORS:
+            raise BadParameter("match[]", f"there are more than {MAX_SELECTORS} of them")
         for text in self.all("match[]"):
             try:
                 matchers = parse_selector(text)

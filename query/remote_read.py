@@ -25,7 +25,11 @@ from query.responses import Answer, TooLargeResponse, respond
 
 PATHS = ("/api/v1/read", "/read")
 MAX_REQUEST_BYTES = 1 << 20
-"""Of a request, compressed; 32 times as much decompressed."""
+"""Of a request, compressed; four times as much decompressed."""
+MAX_QUERIES = 1000
+"""In one request; Prometheus sends one. Also how many matchers a query may have."""
+MAX_TYPES = 16
+"""Types of answers that a client may say it takes; there are two."""
 _OPERATORS = (MatchOp.EQUAL, MatchOp.NOT_EQUAL, MatchOp.REGEX, MatchOp.NOT_REGEX)
 SAMPLES, STREAMED_XOR_CHUNKS = 0, 1
 """Types of answers."""
@@ -55,8 +59,8 @@ def parse_request(body: bytes) -> ReadRequest:
         CallerError: it is not a ReadRequest, or the client takes no answer of a type that there is here.
     """
     try:
-        if _uncompressed_size(body) > 32 * MAX_REQUEST_BYTES:
-            raise CallerError("the request is too large")
+        if _uncompressed_size(body) > 4 * MAX_REQUEST_BYTES:
+            raise CallerError(f"the request has more than {4 * MAX_REQUEST_BYTES} bytes decompressed")
         message = bytes(cramjam.snappy.decompress_raw(body))
         queries, accepted = [], []
         for number, wire_type, content in fields(message):
@@ -66,6 +70,10 @@ def parse_request(body: bytes) -> ReadRequest:
                 accepted.append(content)
             elif number == 2 and isinstance(content, bytes):
                 accepted += _numbers(content)
+            if len(queries) > MAX_QUERIES or len(accepted) > MAX_TYPES:
+                raise CallerError(
+                    f"the request has more than {MAX_QUERIES} queries or {MAX_TYPES} types of answers"
+                )
     except (Malformed, UnicodeDecodeError):
         raise CallerError("the body is not a prometheus.ReadRequest") from None
     except cramjam.DecompressionError as error:
@@ -79,6 +87,8 @@ def parse_request(body: bytes) -> ReadRequest:
 def _numbers(packed: bytes) -> list[int]:
     """Of a packed field of varints."""
     # Each with a tag in front is a field of its own, until the last one ends.
+    if len(packed) > 10 * MAX_TYPES:
+        raise Malformed
     numbers, at = [], 0
     for end in (i + 1 for i, byte in enumerate(packed) if byte < 128):
         numbers += [n for _, _, n in fields(b"\x08" + packed[at:end]) if isinstance(n, int)]
@@ -101,6 +111,8 @@ def _query(message: bytes) -> ReadQuery:
             times[number] = max(MIN_TIME_MS, min(MAX_TIME_MS, signed(content)))
         elif number == 3 and isinstance(content, bytes):
             matchers.append(_matcher(content))
+            if len(matchers) > MAX_QUERIES:
+                raise CallerError(f"a query has more than {MAX_QUERIES} matchers")
     return ReadQuery(tuple(matchers), times[1], times[2])
 
 

@@ -42,8 +42,16 @@ def _matches_empty(matcher: Matcher) -> bool:
             return not matches_empty(matcher.value)
 
 
+MAX_MATCHERS = 1000
+"""In one query, or one selector of the API: each is a search of its own."""
+
+
 class SelectorParser(DurationParser):
     """Parses selectors and lists of labels."""
+
+    def __init__(self, text: str, *, strict: bool) -> None:
+        super().__init__(text, strict=strict)
+        self._n_matchers = 0
 
     def selector(self) -> VectorSelector:
         """A selector without brackets and modifiers."""
@@ -76,6 +84,10 @@ class SelectorParser(DurationParser):
         self.advance()
         matchers = []
         while self.kind != "}":
+            self._n_matchers += 1
+            if self._n_matchers > MAX_MATCHERS:
+                message = f"too many label matchers, at most {MAX_MATCHERS} are allowed"
+                raise self.error(message, self.start, self.start + len(self.value))
             matchers.append(self._matcher())
             if self.kind == ",":
                 self.advance()

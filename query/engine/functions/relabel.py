@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.labels import METRIC_NAME
+from common.labels import METRIC_NAME, StringPool
 from query.engine.functions.registry import Function, string_of, vector_of
 from query.engine.labeling import set_label
 from query.engine.values import Context, EvalError, Value, Vector
 from query.promql.ast import Call
 from query.promql.quoting import is_utf8
+
+MAX_VALUE = 64 << 10
+"""Characters of a label value that is made here; functions in one another could double it again and again."""
+MAX_MADE = 256 << 20
+"""Characters of all such values of one query."""
 
 _REFERENCE = re.compile(r"\$(?:(\$)|\{(\w+)\}|(\w+))")
 
@@ -48,9 +53,24 @@ def compile_template(template: str, group_names: dict[str, int]) -> Callable[[An
                 texts.append(part)
             elif 0 <= part < len(groups):
                 texts.append(groups[part] or "")
-        return "".join(texts)
+        return _joined("", texts)
 
     return expand
+
+
+def _joined(separator: str, texts: Sequence[str]) -> str:
+    """Raises EvalError: the result would be too long; before it is made."""
+    size = sum(map(len, texts)) + len(separator) * max(0, len(texts) - 1)
+    if size > MAX_VALUE:
+        raise EvalError(f"a label value would have {size} characters; at most {MAX_VALUE} are allowed")
+    return separator.join(texts)
+
+
+def _interned(pool: StringPool, value: str) -> int:
+    pool.made_characters += len(value)
+    if pool.made_characters > MAX_MADE:
+        raise EvalError(f"the query makes label values of more than {MAX_MADE} characters")
+    return pool.intern(value)
 
 
 def _is_label_name(name: str) -> bool:
@@ -88,7 +108,7 @@ def _label_replace(context: Context, args: tuple[Value, ...], call: Call) -> Val
         match = regex.fullmatch(labels.pool[code])
         if match is not None:
             matched[i] = True
-            new_codes[i] = labels.pool.intern(expand(match))
+            new_codes[i] = _interned(labels.pool, expand(match))
     changed = matched[inverse]
     return _with_label(vector, target, np.where(changed, new_codes[inverse], labels.column(target)), changed)
 
@@ -109,7 +129,8 @@ def _label_join(context: Context, args: tuple[Value, ...], call: Call) -> Value:
         rows, inverse = np.unique(columns, axis=0, return_inverse=True)
     else:
         rows, inverse = columns[:1], np.zeros(len(labels), dtype=np.intp)
-    joined = [labels.pool.intern(separator.join(labels.pool[code] for code in row)) for row in rows.tolist()]
+    pool = labels.pool
+    joined = [_interned(pool, _joined(separator, [pool[code] for code in row])) for row in rows.tolist()]
     codes = np.array(joined, dtype=np.int32)[inverse.reshape(-1)] if joined else np.zeros(0, dtype=np.int32)
     return _with_label(vector, target, codes, np.ones(len(labels), dtype=np.bool_))
 

@@ -114,7 +114,7 @@ def test_a_histogram_is_written_as_remote_write_would_send_it(histogram: NativeH
     [
         (b"", "not"),
         (b"\x05abc", "snappy"),
-        (b"\xff\xff\xff\xff\x0f", "too large"),
+        (b"\xff\xff\xff\xff\x0f", "bytes decompressed"),
         (oracle.snappy(b"\x0a\x05a"), "not a prometheus.ReadRequest"),
         (oracle.snappy(query(0, 1, matcher(9, "a", "b"))), "unknown type 9"),
         (oracle.snappy(query(0, 1) + b"\x10\x07"), "none of types [7]"),
