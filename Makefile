@@ -8,7 +8,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format bench bench-quick kafka metrics docs dist wheelhouse lock clean
+.PHONY: help run test fuzz lint format ui screenshots bench bench-quick kafka metrics docs dist wheelhouse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter, licences of depen
 format: $(VENV)/dev.stamp ## Format the sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+ui: ui/node_modules/.stamp ## Check and build the page from ui/ into tabor/page/static; needs Node 20 and npm
+	@cd ui && npm run --silent check && npm run --silent build
+
+screenshots: $(VENV)/dev.stamp ## Make the pictures in docs/images anew; needs chromium and chromium-driver
+	@$(BIN)/python -m tests.page
 
 bench: $(VENV)/dev.stamp ## Measure Tabor, Prometheus and VictoriaMetrics side by side; saves bench/results (ARGS="--recorded …")
 	@$(BIN)/python -m bench $(ARGS)
@@ -61,7 +67,12 @@ lock: | $(VENV)/bin/python ## Pin exact versions of everything pyproject.toml al
 	@$(BIN)/pip-compile $(LOCK) --allow-unsafe --extra dev --output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove what the other targets made, but not your data
-	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .cache ui/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+ui/node_modules/.stamp: ui/package-lock.json ui/package.json
+	@echo "installing the page's packages into ui/node_modules"
+	@cd ui && npm ci --silent
+	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

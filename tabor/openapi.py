@@ -9,6 +9,26 @@ import query.openapi
 import storage_node.openapi
 from common.openapi import TEXT, Json, Parameter, answer, operation, record
 from common.version import VERSION
+from tabor.page.routes import MEDIA_TYPES, PAGES
+
+
+def _page() -> Json:
+    """The paths of `tabor.page.routes`."""
+    html = {"200": answer("the page", "text/html", TEXT), "304": answer("as the client has it")}
+    kinds = {kind.partition(";")[0]: {"schema": TEXT} for kind in MEDIA_TYPES.values()}
+    file = {
+        "200": {"description": "the file", "content": kinds},
+        "304": answer("as the client has it"),
+        "404": answer("no such file", "text/plain", TEXT),
+    }
+    name = (Parameter("name", TEXT, "of the file", required=True, place="path"),)
+    paths = {path: _read(operation("The page, one of its views", html)) for path in PAGES}
+    return {**paths, "/static/{name}": _read(operation("A file of the page", file, name))}
+
+
+def _read(described: Json) -> Json:
+    return {"get": described, "head": described}
+
 
 _PATHS = {
     "ingest": ingest.openapi.paths,
@@ -19,6 +39,7 @@ _PATHS = {
     "reads": storage_node.openapi.read_paths,
     "peers": storage_node.openapi.peer_paths,
     "status": storage_node.openapi.paths,
+    "page": _page,
 }
 
 

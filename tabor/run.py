@@ -94,12 +94,13 @@ async def _serve(
     from query.service import QueryService
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
+    from tabor.page.routes import router as page_router
 
     node = StorageNode(log, node_config)
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "queries", "tenants", "admin", "status")
+    app = build_app(state.readiness, "ingest", "query", "queries", "tenants", "admin", "status", "page")
     ingest_routes = (
         import_router(ingestor),
         otlp_router(ingestor),
@@ -108,6 +109,7 @@ async def _serve(
     query_routes = query_router(queries, VERSION), queries_router(queries), tenants_router(queries)
     for routes in (*query_routes, node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
+    app.include_router(page_router())
     ingestor.start()
     try:
         async with serving(in_front_of(app, ingestor), entrance) as stop:
@@ -125,6 +127,7 @@ async def _serve(
                 url = entrance.url
                 say(f"remote_write url:  {url}/api/v1/write")
                 say(f"queries:           {url}/api/v1/query (Grafana: Prometheus data source {url})")
+                say(f"page:              {url}/")
                 say(f"data:              {data_dir.resolve()}")
                 say(f"door:              {entrance.door.describe()}")
             await stop.wait()

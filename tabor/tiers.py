@@ -226,6 +226,7 @@ async def _serve_query(
     from query.http_tenants import router as tenants_router
     from query.remote import RemoteStore
     from query.service import QueryService
+    from tabor.page.routes import router as page_router
 
     store = RemoteStore(
         membership,
@@ -245,10 +246,10 @@ async def _serve_query(
     def is_covered() -> bool:
         return not membership.uncovered(log.partitions)
 
-    app = build_app(readiness, "query", "queries", "tenants")
+    app = build_app(readiness, "query", "queries", "tenants", "page")
     prometheus_client.REGISTRY.register(MembershipCollector(membership))
     server_metrics.register(readiness, "query")
-    for routes in (router(queries, VERSION), queries_router(queries), tenants_router(queries)):
+    for routes in (router(queries, VERSION), queries_router(queries), tenants_router(queries), page_router()):
         app.include_router(routes)
     try:
         async with serving(app, entrance) as stop:
@@ -260,6 +261,7 @@ async def _serve_query(
                 kernels.preload_in_background()
                 names = ", ".join(member.name for member in membership.nodes())
                 say(f"queries:           {entrance.url}/api/v1/query (Grafana: Prometheus data source)")
+                say(f"page:              {entrance.url}/")
                 say(f"door:              {entrance.door.describe()}")
                 say(f"storage nodes:     {names}")
             await stop.wait()

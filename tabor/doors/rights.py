@@ -10,6 +10,7 @@ OPEN = Right(0)
 """Nobody is asked who he is: supervisors ask whether a process lives, and a page loads before its user logs in."""
 
 RIGHTS: dict[str, Right] = {
+    "/": OPEN,
     "/-/healthy": OPEN,
     "/-/ready": OPEN,
     "/api/v1/admin/delete_tenant": Right.ADMIN,
@@ -39,10 +40,13 @@ RIGHTS: dict[str, Right] = {
     "/api/v1/write": Right.WRITE,
     "/debug/profile": Right.ADMIN,
     "/federate": Right.READ,
+    "/graph": OPEN,
     "/internal/v1/{name}": Right.NODE,
     "/metrics": Right.READ,
     "/openapi.json": Right.READ,
+    "/query": OPEN,
     "/read": Right.READ,
+    "/static/{name}": OPEN,
     "/write": Right.WRITE,
 }
 """By path as routes are declared: {name} stands for one part of a path, {name:path} for any rest of it."""

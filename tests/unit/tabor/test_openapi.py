@@ -22,6 +22,7 @@ from storage_node.http import router as node_router
 from storage_node.marks_http import router as marks_router
 from storage_node.reads_http import NodeReads
 from tabor.openapi import document
+from tabor.page.routes import router as page_router
 
 NOTHING: Any = SimpleNamespace()
 
@@ -61,6 +62,7 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("query", query_router(NOTHING, "1")),
         ("queries", queries_router(NOTHING)),
         ("tenants", tenants_router(NOTHING)),
+        ("page", page_router()),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
         ("peers", peer_routes()),

@@ -10,6 +10,7 @@ from common.access import Right
 from ingest import http
 from tabor.doors.rights import OPEN, RIGHTS, right_for
 from tabor.openapi import _PATHS, document
+from tabor.page.routes import PAGES
 
 
 def every_route() -> set[str]:
@@ -30,7 +31,12 @@ def test_nothing_is_declared_that_is_not_there() -> None:
 
 
 def test_only_supervisors_are_not_asked_who_they_are() -> None:
-    assert {path for path, right in RIGHTS.items() if right is OPEN} == {"/-/healthy", "/-/ready"}
+    assert {path for path, right in RIGHTS.items() if right is OPEN} == {
+        "/-/healthy",
+        "/-/ready",
+        "/static/{name}",
+        *PAGES,
+    }
 
 
 def test_what_tiers_ask_one_another_is_for_nodes_alone() -> None:

@@ -1,0 +1,224 @@
+"""The page at `/` in a real Chromium: loaded, and clicked through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from tests.page import demo
+from tests.page.browser import NARROW, WIDE, Browser, browser
+from tests.processes import Process, running, tabor_run
+
+pytestmark = pytest.mark.acceptance
+
+REFUSED = "status of 400"
+"""The console tells of every answer that is an error, those of expressions that do not parse yet too."""
+END_S = int(time.time())
+OPENMETRICS = {"Content-Type": "application/openmetrics-text"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = tabor_run(tmp_path_factory.mktemp("server"))
+    with running(process):
+        process.start_and_wait()
+        for body in (demo.openmetrics(END_S), demo.many(1000, END_S)):
+            status, answer = process.request("POST", "/api/v1/import/prometheus", body, OPENMETRICS)
+            assert status == 204, answer
+        yield process
+
+
+@pytest.fixture(scope="module")
+def window(server: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(f"http://127.0.0.1:{server.port}/", tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(window: Browser) -> Iterator[Browser]:
+    """The window, wide and light; fails if its console has complained, of the security policy for instance."""
+    window.size(*WIDE)
+    window.scheme("light")
+    yield window
+    assert window.errors(REFUSED) == []
+
+
+def query(*expressions: str, mode: str = "graph", **more: str) -> str:
+    return "?" + urlencode(
+        [("e", e) for e in expressions] + [("m", mode) for _ in expressions] + list(more.items())
+    )
+
+
+def test_an_expression_is_completed_run_and_kept_in_the_address(page: Browser) -> None:
+    page.open("")
+    assert page.find(".chip", "http_requests_total")
+    page.keys("/")
+    page.keys("sum by (job) (rat")
+    page.wait(
+        lambda: [one for one in page.in_editor(".cm-tooltip-autocomplete li") if one.text.startswith("rate")],
+        "functions",
+    )
+    page.keys("e(http_req")
+    page.wait(
+        lambda: [
+            one for one in page.in_editor(".cm-tooltip-autocomplete li") if "http_requests_total" in one.text
+        ],
+        "metrics",
+    )
+    page.keys("uests_total{co")
+    page.wait(
+        lambda: [one for one in page.in_editor(".cm-tooltip-autocomplete li") if one.text == "code"], "labels"
+    )
+    assert "range vector" in page.find(".signature").text
+    page.keys('de="')
+    page.wait(
+        lambda: [one for one in page.in_editor(".cm-tooltip-autocomplete li") if one.text == "404"], "values"
+    )
+    page.keys(Keys.ESCAPE, "500", Keys.END, Keys.ARROW_LEFT, Keys.ARROW_LEFT, "[5m]")
+    page.wait(
+        lambda: page.editor().text == 'sum by (job) (rate(http_requests_total{code="500"}[5m]))', "what was typed"
+    )
+    page.keys(Keys.ENTER)
+    page.find(".chart canvas")
+    cost = page.find(".cost", "series").text
+    assert "4 series" in cost
+    assert "samples" in cost
+    assert "http_requests_total" in page.driver.current_url
+    assert [one.text for one in page.all(".legend .name")] == [
+        f'{{job="{job}"}}' for job in ("login", "mail", "search", "shop")
+    ]
+
+
+def test_an_error_is_marked_at_its_position(page: Browser) -> None:
+    page.open(query("sum(rate(up[5m]) by (job)"))
+    assert "1:18: parse error" in page.find(".note.bad").text
+    page.wait(lambda: [one.text for one in page.in_editor(".cm-lintRange-error")] == ["by"], "the mark")
+    page.open(query('{__name__="ü"} + sum(', range="1h"))
+    page.find(".note.bad")
+    page.wait(lambda: page.in_editor(".cm-lintRange-error"), "a mark at the end")
+
+
+def test_all_ways_to_show_a_result(page: Browser) -> None:
+    buckets = "sum by (le) (rate(http_request_duration_seconds_bucket[5m]))"
+    page.open(query(buckets, "up", range="6h"))
+    page.wait(lambda: len(page.all(".chart canvas")) == 2, "two charts")
+    for mode in ("Stacked", "Heat map"):
+        page.click(".tabs button", mode)
+        page.find(f".chart[aria-label^='{mode}'] canvas")
+    page.find(".tabs button[aria-pressed=true]", "Heat map")
+    page.click(".tabs button", "Table")
+    assert '{le="0.1"}' in page.find("table.result").text
+    page.driver.back()
+    page.find(".chart[aria-label^='Heat map'] canvas")
+    page.open(query("up", mode="heatmap"))
+    assert "no buckets" in page.find(".empty").text
+    page.open(query("up[2m]", mode="table"))
+    assert page.find("table.result").text.count("@") == 4 * 4 or "@" in page.find("table.result").text
+    page.open(query("no_such_metric"))
+    assert "No series match" in page.find(".empty").text
+
+
+def test_dragging_zooms_all_charts_and_going_back_undoes_it(page: Browser) -> None:
+    page.open(query("up", "sum(http_requests_total)", range="6h"))
+    page.wait(lambda: len(page.all(".u-over")) == 2, "two charts")
+    over = page.all(".u-over")[0]
+    ActionChains(page.driver).move_to_element_with_offset(over, -100, 0).click_and_hold().move_by_offset(
+        200, 0
+    ).release().perform()
+    page.wait(
+        lambda: "end=" in page.driver.current_url and "range=6h" not in page.driver.current_url, "another window"
+    )
+    assert page.find("input[aria-label^=End]").get_attribute("value")
+    page.driver.back()
+    page.wait(lambda: page.find("input[aria-label^=Range]").get_attribute("value") == "6h", "six hours again")
+    ActionChains(page.driver).move_to_element(page.find(".u-over")).perform()
+    assert "up{job=" in page.find(".tip").text
+    x = page.run_js("return [...document.querySelectorAll('.u-cursor-x')].map((one) => one.style.transform)")
+    assert len(set(x)) == 1, "the cursor of both charts is at the same time"
+
+
+def test_the_legend_hides_series_by_keyboard_and_the_address_says_so(page: Browser) -> None:
+    page.open(query("up"))
+    first = page.find(".legend li button")
+    page.run_js("arguments[0].focus()", first)
+    page.keys(Keys.SPACE)
+    page.find(".legend li button[aria-pressed=false]")
+    assert "x=" in page.driver.current_url
+    page.driver.refresh()
+    page.wait(lambda: len(page.all(".legend li button[aria-pressed=false]")) == 1, "it is still hidden")
+    page.button("show all")
+    page.gone(".legend li button[aria-pressed=false]")
+    page.run_js("document.querySelector('.chart').focus()")
+    page.keys(Keys.ARROW_LEFT)
+    assert "up{job=" in page.find(".tip").text
+
+
+def test_a_thousand_series_stay_fluid(page: Browser) -> None:
+    page.open(query("busy", range="1h", end=str(END_S)))
+    over = page.find(".u-over")
+    assert "1,000 series" in page.find(".cost", "series").text
+    page.run_js(
+        "window.frames = []; let last = performance.now();"
+        "(function next() { const now = performance.now(); frames.push(now - last); last = now;"
+        " requestAnimationFrame(next); })()"
+    )
+    moves = ActionChains(page.driver, duration=10).move_to_element(over)
+    for i in range(25):
+        moves.move_by_offset(8, (-1) ** i * 4)
+    moves.perform()
+    frames = sorted(page.run_js("return frames"))
+    # A machine of two cores that does other work, too: alone it is 15 ms.
+    assert frames[len(frames) // 2] < 100, frames
+    assert "busy{core=" in page.find(".tip").text
+
+
+def test_history_time_zone_and_theme(page: Browser) -> None:
+    page.open(query("up"))
+    page.find(".chart canvas")
+    page.button("Run")
+    page.button("History")
+    page.find(".history button", "up").click()
+    page.gone("dialog")
+    page.open(query("up", end="1790000000", utc="1"))
+    assert page.find("input[aria-label^=End]").get_attribute("value") == "2026-09-21 14:13:20"
+    background = "return getComputedStyle(document.body).backgroundColor"
+    light = page.run_js(background)
+    page.button("Dark theme")
+    assert page.run_js(background) != light
+    page.driver.refresh()
+    page.find("button[aria-label='Light theme']").click()
+    assert page.run_js(background) == light
+    page.run_js("localStorage.removeItem('tabor.theme')")
+
+
+def test_a_running_query_is_stopped(page: Browser, server: Process) -> None:
+    # Many small steps of work, for a query ends between two of them.
+    heavy = " + ".join(f"sum(quantile_over_time(0.{i}, busy[30m:10s]))" for i in range(1, 60))
+    page.open(query(heavy, range="1h", step="30s", end=str(END_S)))
+    page.button("Stop")
+    assert page.find(".note").text == "Stopped."
+    page.wait(lambda: not server.data("/api/v1/status/queries")["queries"], "the server has stopped, too")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_everyone_can_use_it(page: Browser, scheme: str, size: tuple[int, int]) -> None:
+    page.size(*size)
+    page.scheme(scheme)
+    for path, shown in (
+        ("", ".chip"),
+        (query("up", "sum by (le) (http_request_duration_seconds_bucket)", range="6h"), ".chart canvas"),
+        (query("http_requests_total", mode="table"), "table.result"),
+        (query("sum(", mode="table"), ".note.bad"),
+    ):
+        page.open(path)
+        page.find(shown)
+        assert page.accessibility() == [], path
+        assert not page.overflows(), path
+    page.button("Keys")
+    assert page.accessibility() == []
