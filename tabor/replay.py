@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from common.errors import StartupError
+from common.log.url import LOCAL_FOLDER
 from storage_node.config import NodeConfig
 from storage_node.replay import replay
 from tabor import kernels
@@ -14,7 +16,14 @@ from tabor.run import LogOptions
 
 
 def run_replay(data_dir: Path, log: LogOptions, config: NodeConfig, *, force: bool) -> bool:
-    """Replay and print a line a partition; False if a digest differs."""
+    """Replay and print a line a partition; False if a digest differs.
+
+    Raises:
+        StartupError: there is no log to replay.
+    """
+    if log.url == "local" and not (data_dir / LOCAL_FOLDER / "CURRENT").exists():
+        # Otherwise a folder that was mistyped would become an empty Tabor.
+        raise StartupError(f"there is no log in {data_dir / LOCAL_FOLDER}; give the --data-dir of an existing one")
     with DataFolder(data_dir) as folder:
         kernels.ensure()
         opened = log.open(folder.path)

@@ -33,9 +33,13 @@ def main() -> None:
         sys.exit(130)
     except Stopped as stop:
         sys.exit(stop.exit_status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "tabor"
-        say(f"tabor: {error.format_message()} (see '{command} --help')")
+        # click breaks lists of values into lines.
+        say(f"tabor: {' '.join(error.format_message().split())} (see '{command} --help')")
         sys.exit(2)
     except click.ClickException as error:
         say(f"tabor: {error.format_message()}")

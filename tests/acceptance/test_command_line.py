@@ -113,6 +113,23 @@ def test_a_log_that_is_neither_local_nor_kafka_is_refused_without_showing_its_pa
     assert "hunter2" not in result.stderr
 
 
+def test_a_folder_without_a_log_is_not_replayed_nor_made(tmp_path: Path) -> None:
+    result = tabor("replay", "--data-dir", str(tmp_path / "mistyped"))
+    assert result.returncode == 1
+    assert f"there is no log in {tmp_path}/mistyped/log" in last_line(result)
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_missing_argument_is_one_line_with_its_values_and_a_group_shows_its_commands() -> None:
+    result = tabor("completion")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "bash, zsh, fish" in result.stderr
+    result = tabor("placement")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: tabor placement")
+
+
 def test_two_processes_on_one_folder_are_refused(tmp_path: Path) -> None:
     server = tabor_run(tmp_path)
     with running(server):
