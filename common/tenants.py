@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from common.access import Right, principal_of
 from common.errors import CallerError
 from common.labels import uvarint
 from common.store import Matcher, MatchOp
+from common.tenancy import Tenancy as Tenancy
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -27,18 +27,6 @@ MAX_TENANTS_OF_QUERY = 100
 _HEADER = b"x-scope-orgid"
 _NAME = re.compile(r"[A-Za-z0-9!\-_.*'()]+", re.ASCII)
 _NOT_LETTERS = re.compile(r"([^A-Za-z0-9_])", re.ASCII)
-
-
-class Tenancy(Enum):
-    """Whether there are tenants.
-
-    off: there are none, and the header is not looked at. optional: without the header, the tenant is `default`.
-    required: without it, a request is refused.
-    """
-
-    OFF = "off"
-    OPTIONAL = "optional"
-    REQUIRED = "required"
 
 
 class TenantRefused(CallerError):

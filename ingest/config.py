@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.tenants import Tenancy
+from common.tenancy import Tenancy
 
 MAX_ACTIVE_SERIES = 1 << 24
 """More series than this cannot be numbered: a storage node takes a record with higher refs to be corrupt."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.tenants import Tenancy
+from common.tenancy import Tenancy
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from common.log.base import DEFAULT_PARTITIONS
-from common.tenants import Tenancy
+from common.tenancy import Tenancy
 from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import FORMATS as LOG_FORMATS
 from tabor.logging import LEVELS as LOG_LEVELS
