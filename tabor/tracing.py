@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from common import tracing
+from common.errors import StartupError
 from common.version import VERSION
 
 FLUSH_MS = 3000
@@ -73,6 +74,8 @@ class OtelTracer:
 @contextlib.contextmanager
 def traced(endpoint: str, tier: str) -> Iterator[None]:
     """Send spans to a collector, by OTLP over HTTP, while the body runs. endpoint: without /v1/traces."""
+    if not endpoint.startswith(("http://", "https://")):
+        raise StartupError(f"--otlp-endpoint {endpoint!r} is no URL; write for example http://127.0.0.1:4318")
     exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=FLUSH_MS / 1000)
     tracing.tracer = tracer = OtelTracer(exporter, tier)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import resource
+import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from common.log.base import Append
 from common.log.local import LocalLog
 from tests.acceptance.test_disk_full import MIB, SMALL_MIB, small_disk
 from tests.acceptance.test_quarantine import BROKEN
+from tests.cluster.damage import damage
 from tests.kafka_broker import Broker
 from tests.processes import Process, free_port, running, tabor_command, tabor_run, wait_for
 from tests.watcher import Case, Watcher, alerts
@@ -39,13 +41,13 @@ INJECTED = {
     "TaborPartitionsUnavailable": "all storage nodes are killed",
     "TaborDiskNearlyFull": "a small file system is filled up",
     "TaborOpenFilesNearlyUsedUp": "the limit of open files is lowered",
+    "TaborMemoryNearlyUsedUp": "the limit of the control group is lowered, as far as the process can see",
+    "TaborClockSkew": "the clock is put forward, as far as the process can see",
+    "TaborReplicasDiffer": "the digests of a storage node are damaged on its disk",
     "TaborDoorNotReloaded": "the web configuration file is broken",
     "TaborSlowQueries": "with a threshold that every query exceeds",
 }
 NOT_INJECTED = {
-    "TaborMemoryNearlyUsedUp": "the limit is the control group's, which a test cannot lower everywhere",
-    "TaborClockSkew": "the machine's clock is not a test's to change",
-    "TaborReplicasDiffer": "tests.cluster damages a replica and sees that it is found; it takes minutes",
     "TaborNodeHangs": "tests.cluster has a node hang; enough hedges take half a minute",
 }
 LONG = 70
@@ -94,11 +96,24 @@ def test_every_alert_has_a_row() -> None:
     assert not INJECTED.keys() & NOT_INJECTED.keys()
 
 
-def test_a_process_that_is_gone(watcher: Watcher, server: Process) -> None:
-    case = begin(watcher, names := ["TaborDown"], server)
+def test_a_process_that_is_gone_and_records_that_cannot_be_read(watcher: Watcher, server: Process) -> None:
+    down = begin(watcher, ["TaborDown"], server)
+    broken = begin(watcher, ["TaborRecordsQuarantined"], server)
     assert server.stop() == 0
-    raised(case, names)
+    raised(down, ["TaborDown"])
+    append(server, BROKEN)
     server.start_and_wait()
+    cleared(down, ["TaborDown"])
+    raised(broken, ["TaborRecordsQuarantined"])
+    cleared(broken, ["TaborRecordsQuarantined"])
+
+
+def test_records_that_are_gone_before_they_were_read(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborCutOff"], server)
+    assert server.stop() == 0
+    append(server, *[bytes(900 << 10)] * 8, retention_bytes=MIB)
+    server.start_and_wait()
+    raised(case, names)
     cleared(case, names)
 
 
@@ -161,36 +176,34 @@ def test_a_log_that_takes_nothing(watcher: Watcher, server: Process) -> None:
     cleared(case, names)
 
 
-def test_records_that_cannot_be_read_and_records_that_are_gone(watcher: Watcher, tmp_path: Path) -> None:
-    server = tabor_run(tmp_path, "--partitions", "1")
-    with running(server):
-        server.start_and_wait()
-        assert server.write(sample())[0] == 204
-        case = begin(watcher, names := ["TaborRecordsQuarantined"], server)
-        assert server.stop() == 0
-        append(tmp_path, BROKEN)
-        server.start_and_wait()
-        raised(case, names)
-        cleared(case, names)
-
-        case = begin(watcher, names := ["TaborCutOff"], server)
-        assert server.stop() == 0
-        # Nobody reads these before they are deleted.
-        append(tmp_path, *[bytes(900 << 10)] * 8, retention_bytes=MIB)
-        server.start_and_wait()
-        raised(case, names)
-        cleared(case, names)
-
-
-def append(folder: Path, *values: bytes, retention_bytes: int | None = None) -> None:
+def append(server: Process, *values: bytes, retention_bytes: int | None = None) -> None:
     """Put records into the log of a server that does not run."""
-    log = LocalLog(folder / "data" / "log", None, retention_bytes=retention_bytes, maintenance_interval_s=0.05)
+    folder = Path(server.command[server.command.index("--data-dir") + 1]) / "log"
+    log = LocalLog(folder, None, retention_bytes=retention_bytes, maintenance_interval_s=0.05)
     with contextlib.closing(log):
         for value in values:
             appended: Future[list[int]] = log.append([Append(0, value)])
             appended.result(10)
         if retention_bytes is not None:
             wait_for(lambda: log.bounds(0).start > 3, "the log's start is gone")
+
+
+def test_a_clock_that_is_wrong_and_little_memory(watcher: Watcher, tmp_path: Path) -> None:
+    clock, memory = tmp_path / "clock", tmp_path / "memory.max"
+    clock.write_text("0")
+    memory.write_text("max\n")
+    server = tabor_run(tmp_path, name="odd")
+    at = server.command.index("tabor")
+    server.command[at : at + 1] = ["tests.odd_machine", str(tmp_path)]
+    with running(server):
+        server.start_and_wait()
+        case = begin(watcher, names := ["TaborClockSkew", "TaborMemoryNearlyUsedUp"], server)
+        clock.write_text("30")
+        memory.write_text(f"{round(metric(server, 'process_resident_memory_bytes') * 1.1)}\n")
+        raised(case, names)
+        clock.write_text("0")
+        memory.write_text("max\n")
+        cleared(case, names)
 
 
 def test_a_disk_that_fills_up(watcher: Watcher, tmp_path: Path) -> None:
@@ -225,7 +238,18 @@ class Tiers:
 
     def _node(self, name: str) -> Process:
         data = str(self._folder / name)
-        flags = ("--name", name, "--data-dir", data, "--replicas", "2", "--node-timeout", "3s")
+        flags = (
+            "--name",
+            name,
+            "--data-dir",
+            data,
+            "--replicas",
+            "2",
+            "--node-timeout",
+            "3s",
+            "--audit-every",
+            "1s",
+        )
         return self._tier(name, "storage-node", *flags)
 
     def start(self) -> None:
@@ -268,6 +292,28 @@ def test_storage_nodes_that_are_gone(watcher: Watcher, tiers: Tiers) -> None:
     wait_for(lambda: tiers.missing() == 0, "both are back", 60)
     cleared(some, ["TaborReplicasMissing"])
     cleared(every, ["TaborPartitionsUnavailable"])
+
+
+@pytest.mark.kafka
+def test_a_replica_that_is_damaged(watcher: Watcher, tiers: Tiers) -> None:
+    assert tiers.ingest.write(sample())[0] == 204
+    case = begin(watcher, names := ["TaborReplicasDiffer"], tiers.a)
+    data = Path(tiers.b.command[tiers.b.command.index("--data-dir") + 1])
+
+    def differing() -> float:
+        return metric(tiers.a, "tabor_storage_node_differing_replicas")
+
+    assert differing() == 0
+    assert tiers.b.stop() == 0
+    damage(data)
+    tiers.b.start_and_wait()
+    wait_for(lambda: differing() > 0, "the replicas are compared")
+    raised(case, names)
+    assert tiers.b.stop() == 0
+    shutil.rmtree(data)
+    tiers.b.start_and_wait()
+    wait_for(lambda: differing() == 0 and tiers.missing() == 0, "it has fetched them anew", 60)
+    cleared(case, names)
 
 
 @pytest.mark.kafka
