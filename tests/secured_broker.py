@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import trustme
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -24,8 +23,8 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from cryptography.hazmat.primitives import serialization
 
+from tests.certificates import Authority
 from tests.kafka_broker import JavaBroker, free_ports
 
 ADMIN = "admin"
@@ -40,24 +39,11 @@ class SecuredBroker(JavaBroker):
         self._certificates = folder
         self._mutual_port = free_ports(1)[0]
         self.mutual = f"127.0.0.1:{self._mutual_port}"
-        self._ca = trustme.CA()
-        self.ca_file = folder / "ca.pem"
-        self._ca.cert_pem.write_to_path(str(self.ca_file))
-        self._certificate("broker", "127.0.0.1")
-
-    def _certificate(self, name: str, *hosts: str) -> tuple[Path, Path]:
-        """Files of a certificate and of its key."""
-        made = self._ca.issue_cert(*(hosts or (f"{name}.example",)), common_name=name)
-        certificate, key = self._certificates / f"{name}.pem", self._certificates / f"{name}.key"
-        certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
-        # Kafka takes keys in PKCS 8 only.
-        key.write_bytes(
-            serialization.load_pem_private_key(made.private_key_pem.bytes(), None).private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        (self._certificates / f"{name}.both").write_bytes(certificate.read_bytes() + key.read_bytes())
-        return certificate, key
+        self._authority = Authority(folder)
+        self.ca_file = self._authority.file
+        broker = self._authority.sign("broker")
+        # Kafka takes both in one file.
+        (folder / "broker.both").write_bytes(broker.cert.read_bytes() + broker.key.read_bytes())
 
     def _settings(self, data: Path) -> dict[str, object]:
         listeners = {"SASL_SSL": self.port, "SSL": self._mutual_port, "CONTROLLER": self._controller_port}
@@ -100,7 +86,7 @@ class SecuredBroker(JavaBroker):
 
     def certificate_options(self, user: str) -> dict[str, str]:
         """librdkafka's, with a certificate."""
-        certificate, key = self._certificate(user)
+        certificate, key = self._authority.sign(user)
         return {
             "security.protocol": "SSL",
             "ssl.ca.location": str(self.ca_file),

@@ -124,6 +124,9 @@ def test_every_tier_and_command_works_with_the_documented_rights_of_its_own_user
         assert "still has 4 partitions" in drained.stderr, drained.stderr
         assert run(broker, OPERATOR, "cluster", "drain", "a", "--undo").returncode == 0
         for process in processes:
+            for path in ("/metrics", "/api/v1/status/config", "/api/v1/status/flags", "/-/ready"):
+                said = process.get(path)[1].decode()
+                assert not [user for user in USERS if password_of(user) in said]
             assert process.stop() == 0, process.output
             for user in USERS:
                 assert password_of(user) not in process.output
