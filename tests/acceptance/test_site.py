@@ -56,6 +56,7 @@ def commands(command: click.Command, path: str = "tabor") -> Iterator[tuple[str,
 def test_every_command_and_flag_is_on_the_page_of_flags(site: Path) -> None:
     text = html.unescape((site / "flags.html").read_text())
     sections = dict(re.findall(r'<h2 id="[^"]*">([^<]*)<.*?</h2>(.*?)(?=<h2|</article>)', text, re.DOTALL))
+    assert "\b" not in text
     shown = dict(commands(cli))
     assert len(shown) >= 14
     for path, command in shown.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Iterator
 
@@ -39,9 +40,9 @@ def _command(command: click.Command, ctx: click.Context, path: str) -> Iterator[
 
 def _prose(text: str) -> Iterator[str]:
     """Help as click has it: paragraphs, of which those after a line with \\b keep their lines."""
-    for paragraph in textwrap.dedent(text).strip().split("\n\n"):
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
         kept = paragraph.startswith("\b\n")
-        yield f"```text\n{paragraph[2:]}\n```\n" if kept else f"{_plain(paragraph)}\n"
+        yield f"```text\n{textwrap.dedent(paragraph[2:])}\n```\n" if kept else f"{_plain(paragraph)}\n"
 
 
 def _flags(command: click.Command, ctx: click.Context) -> Iterator[str]:
