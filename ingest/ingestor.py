@@ -76,6 +76,10 @@ class Ingestor:
         if self.config.tenancy is not Tenancy.OFF:
             self._retention.start()
 
+    def known_series(self) -> float:
+        """Series in its table, of which there may be `max_active_series`."""
+        return float(next(iter(self.metrics.series_active.collect())).samples[0].value)
+
     def check_open(self) -> None:
         """Raises NotAccepting if the gate is closed."""
         reason = self._gate() if self._gate is not None else None

@@ -72,6 +72,7 @@ def router(service: QueryService, version: str) -> APIRouter:
     add("/api/v1/labels", api.label_names)
     add("/api/v1/label/{name:path}/values", api.label_values, post=False)
     about = About(service, version)
+    add("/api/v1/cardinality", about.cardinality)
     add("/api/v1/query_exemplars", about.exemplars)
     add("/api/v1/format_query", about.format_query)
     add("/api/v1/parse_query", about.parse_query)

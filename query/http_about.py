@@ -7,17 +7,17 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import numpy as np
 from fastapi import Request, Response
 
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
 from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, Metadata, SeriesExemplars, SeriesStore
-from query.clients import run_whole
+from query.cardinality import cardinality, label_counts, most
+from query.clients import run, run_whole
 from query.compression import negotiated
 from query.engine.budget import Budget
 from query.export import MAX_EXPORTED, exported
@@ -45,6 +45,8 @@ NOTHING: Mapping[str, object] = {
 
 _CONFIG = "# Tabor is configured by flags, and scrapes nothing: see /api/v1/status/flags.\n"
 _TOP = 10
+MAX_TOP = 1000
+"""Rows of each list that `/api/v1/cardinality` gives at most."""
 
 
 class About:
@@ -154,6 +156,16 @@ class About:
     async def walreplay(self, p: Parameters, request: Request) -> Response:
         return data({"min": 0, "max": 0, "current": 0, "state": "done"})
 
+    async def cardinality(self, p: Parameters, request: Request) -> Response:
+        sets, times, max_series = p.matcher_sets(), p.time_range(), self._service.config.max_series
+        limit = min(p.limit() or _TOP, MAX_TOP)
+
+        def work(store: SeriesStore, budget: Budget) -> Response:
+            found = cardinality(store.series(sets, *times, max_series), limit)
+            return data(found, budget.warnings())
+
+        return await run(self._service, work, p, request)
+
     async def tsdb(self, p: Parameters, request: Request) -> Response:
         limit = p.limit() or _TOP
         return data(
@@ -166,9 +178,9 @@ class About:
         )
 
 
-def data(content: object) -> Response:
+def data(content: object, warnings: Sequence[str] = ()) -> Response:
     """A successful answer."""
-    return Response(encode_data(content), media_type="application/json")
+    return Response(encode_data(content, warnings), media_type="application/json")
 
 
 def _limited(known: list[Metadata], limit: int) -> list[dict[str, str]]:
@@ -196,14 +208,13 @@ def _statistics(table: LabelTable, extent: Extent, limit: int) -> object:
     sizes: dict[str, int] = {}
     pairs: list[tuple[int, str]] = []
     metrics: list[tuple[int, str]] = []
-    for name, codes in zip(table.names, table.codes, strict=True):
-        distinct, counts = np.unique(codes[codes != 0], return_counts=True)
-        texts = [table.pool[code] for code in distinct.tolist()]
-        values[name], sizes[name] = len(texts), sum(len(text.encode()) for text in texts)
-        top = np.argsort(-counts, kind="stable")[:limit].tolist()
-        pairs += [(int(counts[i]), f"{name}={texts[i]}") for i in top]
-        if name == METRIC_NAME:
-            metrics = [(int(counts[i]), texts[i]) for i in top]
+    for found in label_counts(table):
+        texts = [table.pool[code] for code in found.codes.tolist()]
+        values[found.name], sizes[found.name] = len(texts), sum(len(text.encode()) for text in texts)
+        top = most(found, table, limit)
+        pairs += [(count, f"{found.name}={text}") for count, text in top]
+        if found.name == METRIC_NAME:
+            metrics = top
     return {
         "headStats": {
             "numSeries": len(table),

@@ -103,6 +103,19 @@ _ROWS: dict[str, _Row] = {
         array(TEXT),
         (Parameter("name", TEXT, "of the label; U__ before an escaped one", True, "path"), _SELECTORS, *_RANGE),
     ),
+    "/api/v1/cardinality": _Row(
+        "Which metrics, labels and pairs have most series",
+        record(
+            series=WHOLE,
+            metrics=WHOLE,
+            labels=WHOLE,
+            seriesByMetric=array(record(metric=TEXT, series=WHOLE)),
+            valuesByLabel=array(record(label=TEXT, values=WHOLE, series=WHOLE)),
+            seriesByPair=array(record(label=TEXT, value=TEXT, series=WHOLE)),
+        ),
+        (_SELECTORS, *_RANGE),
+        post=True,
+    ),
     "/api/v1/query_exemplars": _Row(
         "Exemplars of the series that an expression selects",
         array(record(seriesLabels=_LABELS, exemplars=array(_EXEMPLAR))),

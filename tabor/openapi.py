@@ -7,7 +7,18 @@ from collections.abc import Iterable
 import ingest.openapi
 import query.openapi
 import storage_node.openapi
-from common.openapi import TEXT, Json, Parameter, answer, operation, record
+from common.openapi import (
+    TEXT,
+    WHOLE,
+    Json,
+    Parameter,
+    answer,
+    array,
+    failures,
+    operation,
+    record,
+    success,
+)
 from common.version import VERSION
 from tabor.page.routes import MEDIA_TYPES, PAGES
 
@@ -26,6 +37,46 @@ def _page() -> Json:
     return {**paths, "/static/{name}": _read(operation("A file of the page", file, name))}
 
 
+def _process() -> Json:
+    """The path of `tabor.page.process`."""
+    number = {"type": "number"}
+    found = record(
+        service=TEXT,
+        version=TEXT,
+        python=TEXT,
+        started=number,
+        time=number,
+        cores=WHOLE,
+        cpuSeconds=number,
+        peakMemoryBytes=WHOLE,
+        settings=array(record(name=TEXT, value=TEXT, source=TEXT)),
+        limits=array(record(name=TEXT, flag=TEXT, used=number, limit=number)),
+    )
+    told = {"200": answer("how it was started, and its limits", "application/json", success(found))}
+    return {"/api/v1/status/process": {"get": operation("The process, its settings and limits", told)}}
+
+
+def _cluster() -> Json:
+    """The path of `tabor.cluster.overview`."""
+    maybe = {"type": ["integer", "null"]}
+    replica = record(node=TEXT, state={"enum": ["whole", "coming", "missing"]}, next_offset=maybe, lag=maybe)
+    partition = record(partition=WHOLE, replicas=array(replica), high_watermark=maybe, lag=maybe)
+    node = record(name=TEXT, address=TEXT, state=TEXT, partitions=WHOLE, copying=WHOLE, lag=maybe)
+    log = record(kind={"enum": ["local", "kafka"]}, retention_ms=maybe, retention_bytes=maybe)
+    found = record(
+        partitions=WHOLE,
+        replicas=WHOLE,
+        nodes=array(node),
+        partition_states=array(partition),
+        under_replicated=array(WHOLE),
+        unavailable=array(WHOLE),
+        log=log,
+    )
+    told = {"200": answer("how the cluster is", "application/json", success(found))}
+    told |= failures({503: "nobody has joined, or the log does not answer"})
+    return {"/api/v1/status/cluster": {"get": operation("Nodes, partitions, replicas and the log", told)}}
+
+
 def _read(described: Json) -> Json:
     return {"get": described, "head": described}
 
@@ -40,6 +91,8 @@ _PATHS = {
     "peers": storage_node.openapi.peer_paths,
     "status": storage_node.openapi.paths,
     "page": _page,
+    "process": _process,
+    "cluster": _cluster,
 }
 
 

@@ -8,6 +8,7 @@ HTTP ─► query.http ─► QueryService ─► Engine ───────�
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from tabor.folder import DataFolder
 from tabor.progress import say
 from tabor.readiness import NodeState
 from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
+from tabor.settings import Setting
 from tabor.values import Address
 
 
@@ -60,6 +62,7 @@ def run_all(
     node: NodeConfig,
     ingest: IngestConfig,
     query: QueryConfig,
+    settings: Sequence[Setting] = (),
 ) -> None:
     """Serve until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
@@ -68,7 +71,7 @@ def run_all(
         opened = log.open(folder.path)
         stack.callback(opened.close)
         kernels.ensure()
-        serve(lambda: _serve(entrance, data_dir, opened, node, ingest, query))
+        serve(lambda: _serve(entrance, data_dir, opened, node, ingest, query, log, settings))
     say("stopped; everything acknowledged is on disk")
 
 
@@ -79,6 +82,8 @@ async def _serve(
     node_config: NodeConfig,
     ingest_config: IngestConfig,
     query_config: QueryConfig,
+    log_options: LogOptions,
+    settings: Sequence[Setting],
 ) -> None:
     # Imported here, after the first line of output and the locks: these bring most of what start-up costs.
     from fastapi import Depends
@@ -94,13 +99,19 @@ async def _serve(
     from query.service import QueryService
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
+    from tabor.cluster.overview import of_one_process
+    from tabor.cluster.overview import router as cluster_router
+    from tabor.page.process import Limit, query_limits
+    from tabor.page.process import router as process_router
     from tabor.page.routes import router as page_router
 
     node = StorageNode(log, node_config)
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
-    app = build_app(state.readiness, "ingest", "query", "queries", "tenants", "admin", "status", "page")
+    app = build_app(
+        state.readiness, "ingest", "query", "queries", "tenants", "admin", "status", "page", "process", "cluster"
+    )
     ingest_routes = (
         import_router(ingestor),
         otlp_router(ingestor),
@@ -109,6 +120,20 @@ async def _serve(
     query_routes = query_router(queries, VERSION), queries_router(queries), tenants_router(queries)
     for routes in (*query_routes, node_router(node), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
+    local = isinstance(log, LocalLog)
+    overview = of_one_process(
+        node.progress,
+        str(entrance.address),
+        "local" if local else "kafka",
+        log_options.retention_ms if local else None,
+        log_options.retention_bytes if local else None,
+    )
+    app.include_router(cluster_router(overview), dependencies=[Depends(state.require_started)])
+    known = Limit(
+        "series that ingest knows", "max-active-series", ingestor.known_series, ingest_config.max_active_series
+    )
+    limits = [known, *query_limits(queries)]
+    app.include_router(process_router("run", settings, limits))
     app.include_router(page_router())
     ingestor.start()
     try:

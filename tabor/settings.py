@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,15 +68,24 @@ def _load_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
 
 
-def effective(ctx: click.Context) -> Iterator[str]:
-    """One line an option: name, value without secrets, where it came from."""
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The value of an option, without secrets, and where it came from."""
+
+    name: str
+    value: str
+    source: str
+
+
+def effective(ctx: click.Context) -> Iterator[Setting]:
+    """All options of a command."""
     for parameter in ctx.command.params:
         name = parameter.name
         if name is None or name not in ctx.params:
             continue
         source = ctx.get_parameter_source(name)
         origin = _SOURCES.get(source.name, "") if source is not None else ""
-        yield f"  {name.replace('_', '-'):<22} {_show(parameter, ctx.params[name]):<32} {origin}"
+        yield Setting(name.replace("_", "-"), _show(parameter, ctx.params[name]), origin)
 
 
 def _show(parameter: click.Parameter, value: Any) -> str:

@@ -13,7 +13,7 @@ import asyncio
 import ipaddress
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from tabor.progress import say
 from tabor.readiness import NodeState
 from tabor.run import LogOptions
 from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
+from tabor.settings import Setting
 from tabor.values import Address
 
 PROBE_S = 1.0
@@ -97,6 +98,7 @@ def run_query(
     *,
     caller: Caller,
     node_timeout_s: float = LIVE_S,
+    settings: Sequence[Setting] = (),
 ) -> None:
     """Serve queries over the storage nodes until a signal; returns after a clean shutdown.
 
@@ -106,7 +108,7 @@ def run_query(
         entrance = stack.enter_context(listen(address, door))
         log = _open_log(log_options, stack, reads=False, writes=False)
         membership = _follow(log_options, node_timeout_s, stack, writes=False)
-        serve(lambda: _serve_query(entrance, caller, log, membership, config))
+        serve(lambda: _serve_query(entrance, caller, log, membership, config, settings))
     say("stopped")
 
 
@@ -219,13 +221,22 @@ async def _serve_storage_node(
 
 
 async def _serve_query(
-    entrance: Entrance, caller: Caller, log: KafkaLog, membership: Membership, config: QueryConfig
+    entrance: Entrance,
+    caller: Caller,
+    log: KafkaLog,
+    membership: Membership,
+    config: QueryConfig,
+    settings: Sequence[Setting],
 ) -> None:
     from query.http import router
     from query.http_queries import router as queries_router
     from query.http_tenants import router as tenants_router
     from query.remote import RemoteStore
     from query.service import QueryService
+    from tabor.cluster.overview import of_cluster
+    from tabor.cluster.overview import router as cluster_router
+    from tabor.page.process import query_limits
+    from tabor.page.process import router as process_router
     from tabor.page.routes import router as page_router
 
     store = RemoteStore(
@@ -246,11 +257,13 @@ async def _serve_query(
     def is_covered() -> bool:
         return not membership.uncovered(log.partitions)
 
-    app = build_app(readiness, "query", "queries", "tenants", "page")
+    app = build_app(readiness, "query", "queries", "tenants", "page", "process", "cluster")
     prometheus_client.REGISTRY.register(MembershipCollector(membership))
     server_metrics.register(readiness, "query")
     for routes in (router(queries, VERSION), queries_router(queries), tenants_router(queries), page_router()):
         app.include_router(routes)
+    app.include_router(cluster_router(of_cluster(membership, log)))
+    app.include_router(process_router("query", settings, query_limits(queries)))
     try:
         async with serving(app, entrance) as stop:
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from common.errors import LogUnavailable, StartupError
 from common.events import EventLog
@@ -332,26 +332,51 @@ class KafkaLog:
             LogUnavailable: a partition had no leader that answered within `timeout_s`.
         """
         with self._lock:
-            if self._closing:
-                raise LogUnavailable("the log is closed")
             acked_ends = list(self._acked_ends)
-        latest = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in range(self._partitions)}
+        ends = self._offsets(OffsetSpec.latest(), timeout_s)
+        return [max(acked, end) for acked, end in zip(acked_ends, ends, strict=True)]
+
+    def starts(self, timeout_s: float = _REQUEST_TIMEOUT_S) -> list[int]:
+        """The first offset that is left of every partition; as `high_watermarks`."""
+        return self._offsets(OffsetSpec.earliest(), timeout_s)
+
+    def retention(self) -> tuple[int | None, int | None]:
+        """How long records are kept, ms, and how many bytes of each partition; None without a limit.
+
+        Raises:
+            LogUnavailable: no broker says so.
+        """
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic)
+        try:
+            asked = self._admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S)
+            entries = asked[resource].result(2 * _REQUEST_TIMEOUT_S)
+            found = [int(entries[name].value) for name in ("retention.ms", "retention.bytes")]
+        except (KafkaException, RuntimeError, TimeoutError) as error:
+            raise LogUnavailable(f"the retention of the log is not known: {_text(error)}") from None
+        kept_ms, kept_bytes = (None if limit < 0 else limit for limit in found)
+        return kept_ms, kept_bytes
+
+    def _offsets(self, spec: OffsetSpec, timeout_s: float) -> list[int]:
+        """Of every partition, asked for all at once."""
+        if self._closing:
+            raise LogUnavailable("the log is closed")
+        wanted = {TopicPartition(self.topic, p): spec for p in range(self._partitions)}
         deadline = time.monotonic() + timeout_s
         while True:
             try:
                 # A broker that has died keeps a request until its time is over, while another one leads already.
                 attempt_s = min(_ATTEMPT_S, max(_RETRY_S, deadline - time.monotonic()))
-                asked = self._admin.list_offsets(latest, request_timeout=attempt_s)
-                ends = {where.partition: found.result(2 * attempt_s).offset for where, found in asked.items()}
-                silent = [partition for partition, end in ends.items() if end < 0]
+                asked = self._admin.list_offsets(wanted, request_timeout=attempt_s)
+                offsets = {where.partition: found.result(2 * attempt_s).offset for where, found in asked.items()}
+                silent = [partition for partition, offset in offsets.items() if offset < 0]
                 if silent:
                     # Where a leader did not answer in time librdkafka says OFFSET_INVALID, and no error.
                     raise TimeoutError(f"the leader of partition {silent[0]} did not answer")
-                return [max(acked, ends[p]) for p, acked in enumerate(acked_ends)]
+                return [offsets[p] for p in range(self._partitions)]
             except (KafkaException, RuntimeError, TimeoutError) as error:
                 # A partition that is new or changes its leader cannot answer for a moment.
                 if time.monotonic() > deadline or self._closed.wait(_RETRY_S):
-                    raise LogUnavailable(f"the ends of the log are not known: {_text(error)}") from None
+                    raise LogUnavailable(f"the bounds of the log are not known: {_text(error)}") from None
                 # librdkafka goes on to ask with the epoch of the leader that it knew, unless it is told to look.
                 with contextlib.suppress(KafkaException):
                     self._admin.list_topics(self.topic, timeout=_ATTEMPT_S)

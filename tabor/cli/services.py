@@ -30,7 +30,7 @@ from tabor.cli.options import (
 from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
 from tabor.progress import say
-from tabor.settings import config_option, effective, option
+from tabor.settings import Setting, config_option, effective, option
 from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
 
 
@@ -60,7 +60,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     and ask:
       curl 'http://127.0.0.1:9080/api/v1/query?query=up'
     """
-    _start(ctx)
+    settings = _start(ctx)
     starting.begin()
     from tabor import configs
     from tabor.run import run_all
@@ -73,6 +73,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         configs.node(options, name="local"),
         configs.ingest(options),
         configs.query(options),
+        settings,
     )
 
 
@@ -158,7 +159,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def query(ctx: click.Context, /, **options: Any) -> None:
     """Only the read side: PromQL over the storage nodes that announce themselves in the log."""
-    _start(ctx)
+    settings = _start(ctx)
     starting.begin()
     from tabor import configs
     from tabor.tiers import run_query
@@ -170,6 +171,7 @@ def query(ctx: click.Context, /, **options: Any) -> None:
         configs.query(options),
         caller=configs.caller(options, "node_"),
         node_timeout_s=options["node_timeout"] / 1000,
+        settings=settings,
     )
 
 
@@ -194,13 +196,15 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
         sys.exit(1)
 
 
-def _start(ctx: click.Context) -> None:
+def _start(ctx: click.Context) -> tuple[Setting, ...]:
     share_arenas()
     configure_logging(ctx.params["log_format"], ctx.params["log_level"])
     say(f"{ctx.command_path}, configuration:")
-    for line in effective(ctx):
-        say(line)
+    settings = tuple(effective(ctx))
+    for one in settings:
+        say(f"  {one.name:<22} {one.value:<32} {one.source}")
     if endpoint := ctx.params.get("otlp_endpoint"):
         from tabor.tracing import traced
 
         ctx.with_resource(traced(endpoint, ctx.command.name or ""))
+    return settings

@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from common.control.members import Member
 from common.errors import LogUnavailable
 from tabor.cluster.reading import Reading, reading
+from tabor.cluster.states import ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus
 
 WATCH_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """lag: records of the log that it has not applied, over all that it holds; None if that is not known."""
-
-    ordinal: int | None
-    name: str
-    presence: str
-    address: str
-    state: str
-    heard_s: float
-    partitions: int
-    copying: int
-    lag: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionStatus:
-    """on: live nodes that have it whole. coming: that fetch it. missing: where it belongs and is not whole."""
-
-    partition: int
-    on: list[str]
-    coming: list[str]
-    missing: list[str]
-    high_watermark: int | None
-    lag: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """under_replicated: partitions that live nodes have less often than they should."""
-
-    partitions: int
-    replicas: int
-    format: int
-    nodes: list[NodeStatus]
-    partition_states: list[PartitionStatus]
-    under_replicated: list[int]
-    unavailable: list[int]
 
 
 def run_status(url: str, *, as_json: bool, watch: bool) -> bool:
@@ -77,7 +38,9 @@ def status_of(cluster: Reading) -> ClusterStatus:
         on = [name for name, member in live.items() if member.has(p)]
         coming = [name for name, member in live.items() if p in member.applied and not member.has(p)]
         missing = [name for name in targets[p] if name not in on]
-        partitions.append(PartitionStatus(p, on, coming, missing, ends[p], _lag_of(p, on, live, ends[p])))
+        replicas = [_replica(p, name, live.get(name), ends[p]) for name in dict.fromkeys((*on, *coming, *missing))]
+        lag = _lag_of(p, on, live, ends[p])
+        partitions.append(PartitionStatus(p, replicas, on, coming, missing, ends[p], lag))
     ordinals = {seat.node: seat for seat in seen.seats.values()}
     nodes = []
     for name in sorted({*seen.members, *ordinals}, key=lambda n: (n not in ordinals, n)):
@@ -157,6 +120,14 @@ def _ends(cluster: Reading, n_partitions: int) -> list[int | None]:
         return list(cluster.log.high_watermarks())
     except LogUnavailable:
         return [None] * n_partitions
+
+
+def _replica(partition: int, name: str, member: Member | None, end: int | None) -> ReplicaStatus:
+    if member is None or partition not in member.applied:
+        return ReplicaStatus(name, "missing", None, None)
+    offset = member.applied[partition]
+    state = "whole" if member.has(partition) else "coming"
+    return ReplicaStatus(name, state, offset, None if end is None else max(0, end - offset))
 
 
 def _lag_of(partition: int, on: list[str], live: dict[str, Member], end: int | None) -> int | None:

@@ -18,6 +18,7 @@ RIGHTS: dict[str, Right] = {
     "/api/v1/admin/tsdb/delete_series": Right.ADMIN,
     "/api/v1/alertmanagers": Right.READ,
     "/api/v1/alerts": Right.READ,
+    "/api/v1/cardinality": Right.READ,
     "/api/v1/export": Right.READ,
     "/api/v1/format_query": Right.READ,
     "/api/v1/import/prometheus": Right.WRITE,
@@ -39,6 +40,8 @@ RIGHTS: dict[str, Right] = {
     "/api/v1/targets/metadata": Right.READ,
     "/api/v1/write": Right.WRITE,
     "/debug/profile": Right.ADMIN,
+    "/cardinality": OPEN,
+    "/cluster": OPEN,
     "/federate": Right.READ,
     "/graph": OPEN,
     "/internal/v1/{name}": Right.NODE,
@@ -47,6 +50,7 @@ RIGHTS: dict[str, Right] = {
     "/query": OPEN,
     "/read": Right.READ,
     "/static/{name}": OPEN,
+    "/status": OPEN,
     "/write": Right.WRITE,
 }
 """By path as routes are declared: {name} stands for one part of a path, {name:path} for any rest of it."""

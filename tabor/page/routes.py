@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from query.negotiation import weights
 
 STATIC = Path(__file__).with_name("static")
-PAGES = ("/", "/query", "/graph")
+PAGES = ("/", "/query", "/cardinality", "/cluster", "/status", "/graph")
 """Addresses of views; /graph is where links to Prometheus' own page lead."""
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -118,6 +118,11 @@ def test_without_a_replica_a_query_fails_and_names_the_partition(cluster: Nodes)
     assert "partial answer, without partition" in warning
     assert cluster.query.get("/api/v1/read", partial_response="true")[0] != 200
     wait_for(lambda: cluster.status()["unavailable"], "partitions without a live replica are seen")
+    seen = cluster.query.data("/api/v1/status/cluster")
+    states = {replica["state"] for one in seen["partition_states"] for replica in one["replicas"]}
+    assert states == {"whole", "missing"}
+    assert seen["log"]["kind"] == "kafka"
+    assert len(seen["log"]["starts"]) == seen["partitions"]
     text = cluster.command("status")
     assert text.returncode == 1
     assert "NOT AVAILABLE: partitions" in text.stdout

@@ -16,7 +16,7 @@ from tests.processes import Process, running, tabor_run
 
 pytestmark = pytest.mark.acceptance
 
-REFUSED = "status of 400"
+REFUSED = "status of 4"
 """The console tells of every answer that is an error, those of expressions that do not parse yet too."""
 END_S = int(time.time())
 OPENMETRICS = {"Content-Type": "application/openmetrics-text"}
@@ -205,6 +205,59 @@ def test_a_running_query_is_stopped(page: Browser, server: Process) -> None:
     page.wait(lambda: not server.data("/api/v1/status/queries")["queries"], "the server has stopped, too")
 
 
+def test_cardinality_leads_to_queries_and_to_the_command_that_deletes(page: Browser) -> None:
+    page.open("cardinality")
+    page.find(".figure", "1,058 series")
+    metrics = page.find("section.card", "Metrics by series")
+    assert metrics.find_elements("css selector", "tbody tr")[0].text.startswith("busy 1,000")
+    page.click(".name-button", "http_requests_total")
+    page.find(".figure", "24 series")
+    page.click(".name-button", 'code="404"')
+    page.find(".figure", "8 series")
+    assert page.find("input.wide").get_attribute("value") == '{__name__="http_requests_total", code="404"}'
+    page.button('Delete job="shop" …')
+    command = page.find(".copyable pre").text
+    selector = '{__name__="http_requests_total", code="404", job="shop"}'
+    assert command.startswith("curl -X POST 'http://127.0.0.1:")
+    assert command.endswith(f"/api/v1/admin/tsdb/delete_series' --data-urlencode 'match[]={selector}'")
+    page.button("Close")
+    page.find("a[aria-label='Query job=\"shop\"']").click()
+    page.find(".chart canvas")
+    assert page.editor().text == f"count({selector})"
+    page.open("cardinality?match=%7Ba%3D")
+    assert "parse error" in page.find(".note.bad").text
+
+
+def test_cluster_shows_the_node_its_partitions_and_the_log(page: Browser) -> None:
+    page.open("cluster")
+    page.find(".note.good", "Every partition has all its replicas")
+    assert len(page.all("table.grid td.lag-0")) == 16
+    page.find("section.card", "Log")
+    assert "everything from the start" in page.find("section.card", "In the data folder").text
+    views = page.find("section.card", "1,058 series")
+    assert len(views.find_elements("css selector", "tbody code")) == 16
+
+
+def test_status_shows_settings_limits_and_ends_a_query(page: Browser, server: Process) -> None:
+    page.open("status")
+    page.find(".figure", "tabor run")
+    assert "--query-max-samples" in page.find("section.card", "Limits").text
+    listen = page.find("section.card", "Settings").find_element("xpath", ".//tr[contains(., '--listen')]")
+    assert listen.text.split() == ["--listen", f"127.0.0.1:{server.port}", "flag"]
+    started = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    heavy = " + ".join(f"sum(quantile_over_time(0.{i}, busy[30m:10s]))" for i in range(1, 60))
+    page.open(query(heavy, range="1h", step="30s", end=str(END_S)))
+    running = page.driver.current_window_handle
+    page.driver.switch_to.window(started)
+    page.find("button.stop", "cancel").click()
+    page.find("section.card", "None just now")
+    page.driver.switch_to.window(running)
+    assert "cancelled by an operator" in page.find(".note.bad").text
+    page.driver.close()
+    page.driver.switch_to.window(started)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_everyone_can_use_it(page: Browser, scheme: str, size: tuple[int, int]) -> None:
@@ -215,6 +268,9 @@ def test_everyone_can_use_it(page: Browser, scheme: str, size: tuple[int, int]) 
         (query("up", "sum by (le) (http_request_duration_seconds_bucket)", range="6h"), ".chart canvas"),
         (query("http_requests_total", mode="table"), "table.result"),
         (query("sum(", mode="table"), ".note.bad"),
+        ("cardinality", "meter" if size is WIDE else "td.actions"),
+        ("cluster", "table.grid"),
+        ("status", "section.card meter"),
     ):
         page.open(path)
         page.find(shown)

@@ -57,6 +57,7 @@ def test_a_topic_made_here_keeps_everything_unless_told_otherwise(kafka_broker: 
         resource = ConfigResource(ResourceType.TOPIC, log.topic)
         config = admin.describe_configs([resource])[resource].result()
         assert (config["retention.ms"].value, config["retention.bytes"].value) == expected
+        assert log.retention() == tuple(None if limit == "-1" else int(limit) for limit in expected)
         log.close()
 
 
@@ -67,6 +68,7 @@ def test_a_reader_below_the_start_goes_on_at_the_start(kafka_broker: Broker) -> 
     where = TopicPartition(log.topic, 0, 6)
     admin.delete_records([where])[where].result()
     assert log.bounds(0) == (6, 10)
+    assert (log.starts(), log.high_watermarks()) == ([6], [10])
     reader = log.reader({0: 2})
     assert [r.offset for r in read(reader, 4)] == [6, 7, 8, 9]
     reader.close()

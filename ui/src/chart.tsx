@@ -140,7 +140,7 @@ function create(host: HTMLDivElement, latest: { current: Props }): uPlot {
     },
     axes: [
       { ...axis, values: (_, splits, __, ___, every) => splits.map((at) => formatTick(at, every, utc)), space: 70, size: 32 },
-      { ...axis, values: (_, splits) => splits.map((value) => (value === null ? "" : axisValue(value))), size: 62 },
+      { ...axis, values: (_, splits) => splits.map((value) => (value === null ? "" : axisValue(heat ? Number(value.toPrecision(2)) : value))), size: 62 },
     ],
     hooks: {
       setSelect: [

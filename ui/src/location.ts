@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { formatDuration, parseDuration } from "./format";
 
-export const VIEWS = ["query"] as const;
+export const VIEWS = ["query", "cardinality", "cluster", "status"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Place {

@@ -4,13 +4,16 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { authorization, onUnauthorized, tenant } from "./api";
+import { CardinalityView } from "./cardinality";
+import { ClusterView } from "./cluster";
 import { Dialog } from "./dialog";
 import { addressOf, go, isUtc, setUtc, usePlace, VIEWS, type View } from "./location";
 import { isTyping, QueryView } from "./query";
 import { applyTheme, setTheme, useTheme } from "./settings";
 import { SignIn } from "./signin";
+import { StatusView } from "./status";
 
-const NAMES: Record<View, string> = { query: "Query" };
+const NAMES: Record<View, string> = { query: "Query", cardinality: "Cardinality", cluster: "Cluster", status: "Status" };
 const SHORTCUTS: [string, string][] = [
   ["/", "into the first expression"],
   ["Enter", "run"],
@@ -18,6 +21,7 @@ const SHORTCUTS: [string, string][] = [
   ["Ctrl Space", "what could stand here"],
   ["← →", "move the cursor in a chart that has the focus"],
   ["Shift click", "a series of the legend alone"],
+  ["1 … 4", "to a view"],
   ["t", "light or dark"],
   ["u", "UTC or local time"],
   ["?", "this list"],
@@ -104,6 +108,9 @@ function App() {
       <main id="main" tabIndex={-1}>
         <Fragment key={session}>
           {place.view === "query" && <QueryView />}
+          {place.view === "cardinality" && <CardinalityView />}
+          {place.view === "cluster" && <ClusterView />}
+          {place.view === "status" && <StatusView />}
         </Fragment>
       </main>
       {asking && <SignIn key={asking} isNeeded={asking === "needed"} onDone={answered} />}

@@ -90,7 +90,7 @@ export function TimeBar({ state, end, step, utc, onChange }: Props) {
           label={`End, ${utc ? "UTC" : "local time"}; empty for now`}
           value={state.end === undefined ? "" : formatTime(state.end, utc)}
           placeholder="until now"
-          width="11.5em"
+          width="12.5em"
           parse={(text) => parseTime(text, utc)}
           onText={(text) => onChange({ end: text ? parseTime(text, utc) : undefined })}
         />

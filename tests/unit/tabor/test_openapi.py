@@ -21,7 +21,9 @@ from storage_node.copies_http import router as copies_router
 from storage_node.http import router as node_router
 from storage_node.marks_http import router as marks_router
 from storage_node.reads_http import NodeReads
+from tabor.cluster.overview import router as cluster_router
 from tabor.openapi import document
+from tabor.page.process import router as process_router
 from tabor.page.routes import router as page_router
 
 NOTHING: Any = SimpleNamespace()
@@ -63,6 +65,8 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("queries", queries_router(NOTHING)),
         ("tenants", tenants_router(NOTHING)),
         ("page", page_router()),
+        ("process", process_router("run", (), ())),
+        ("cluster", cluster_router(NOTHING)),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
         ("peers", peer_routes()),

@@ -1,0 +1,72 @@
+"""How a cluster is: what `tabor cluster status` prints and `/api/v1/status/cluster` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """lag: records of the log that it has not applied, over all that it holds; None if that is not known."""
+
+    ordinal: int | None
+    name: str
+    presence: str
+    address: str
+    state: str
+    heard_s: float
+    partitions: int
+    copying: int
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """A partition on a node. state: 'whole', 'coming' while it is fetched or replayed, or 'missing'.
+
+    next_offset, lag: None if the node does not tell, or the log does not.
+    """
+
+    node: str
+    state: str
+    next_offset: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """on: live nodes that have it whole. coming: that fetch it. missing: where it belongs and is not whole."""
+
+    partition: int
+    replicas: list[ReplicaStatus]
+    on: list[str]
+    coming: list[str]
+    missing: list[str]
+    high_watermark: int | None
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """under_replicated: partitions that live nodes have less often than they should."""
+
+    partitions: int
+    replicas: int
+    format: int
+    nodes: list[NodeStatus]
+    partition_states: list[PartitionStatus]
+    under_replicated: list[int]
+    unavailable: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """kind: 'local' or 'kafka'. retention_bytes: of each partition in Kafka, of the whole log locally.
+
+    starts: the first offset that is left of each partition; None where the log does not answer.
+    """
+
+    kind: str
+    retention_ms: int | None
+    retention_bytes: int | None
+    starts: list[int] | None
