@@ -195,11 +195,14 @@ def test_who_does_not_finish_the_handshake_is_hung_up_on(files: Files, monkeypat
         async with served(Door(files.path)) as entrance:
             for begin in (b"", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", entrance.address.port)
-                writer.write(begin)
-                async with asyncio.timeout(5):
-                    with contextlib.suppress(ConnectionError):
-                        await reader.read()
-                writer.close()
+                try:
+                    writer.write(begin)
+                    async with asyncio.timeout(5):
+                        with contextlib.suppress(ConnectionError):
+                            await reader.read()
+                finally:
+                    # Else the server would wait for it when it stops.
+                    writer.transport.abort()
             assert await ask(entrance, files.authority.file) == 200
 
     run(body())
