@@ -124,15 +124,21 @@ class Connections:
     async def watch(self) -> None:
         """Close what takes too long, again and again, until cancelled."""
         loop = asyncio.get_running_loop()
+        last_s = loop.time()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.look(loop.time())
+            now_s = loop.time()
+            self.look(now_s, max(0.0, now_s - last_s - LOOK_EVERY_S))
+            last_s = now_s
 
-    def look(self, now_s: float) -> None:
-        """Close what takes too long. now_s: the event loop's clock."""
+    def look(self, now_s: float, late_s: float = 0.0) -> None:
+        """Close what takes too long.
+
+        now_s: the event loop's clock. late_s: for how long it did nothing, which is not held against anyone.
+        """
         unread = []
         for connection in list(self._open):
-            connection.look(now_s)
+            connection.look(now_s, late_s)
             if connection.unread_bytes:
                 unread.append(connection)
         too_much = sum(connection.unread_bytes for connection in unread) - self.limits.max_unread_bytes
@@ -279,11 +285,14 @@ class Connection(HttpToolsProtocol):
 
     # From `Connections`.
 
-    def look(self, now_s: float) -> None:
-        """Close the connection if it takes too long."""
+    def look(self, now_s: float, late_s: float) -> None:
+        """Close the connection if it takes too long; see `Connections.look`."""
+        self._since_s += late_s
+        if self._unread_since_s is not None:
+            self._unread_since_s += late_s
         if self._receiving is not _Receiving.NOTHING and self.flow.read_paused:
             # Not the sender keeps us waiting.
-            self._since_s += now_s - self._looked_s
+            self._since_s += max(0.0, now_s - self._looked_s - late_s)
         self._looked_s = now_s
         took_s = now_s - self._since_s
         limits = self._limits

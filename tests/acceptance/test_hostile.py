@@ -221,6 +221,9 @@ def test_many_bombs_at_once_do_not_fill_the_memory(tabor: Process, path: str) ->
         "/..%5c..%5cetc%5cpasswd",
         "/api/v1/status/../../../../etc/passwd",
         "/%00",
+        "/static/../../../../etc/passwd",
+        "/static/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/static//etc/passwd",
     ],
 )
 def test_no_path_leads_to_files(tabor: Process, path: str) -> None:

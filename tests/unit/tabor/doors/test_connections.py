@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -17,6 +19,7 @@ from tabor.doors.connections import Limits
 from tabor.doors.door import Door
 from tabor.serving import Entrance, listen, serving
 from tabor.values import Address
+from tests.certificates import Authority
 
 DEADLINE_S = 20.0
 SMALL = Limits(
@@ -46,8 +49,9 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 class Server:
     """The server under attack. bodies: what arrived whole. go_on: lets requests to /wait be answered."""
 
-    def __init__(self, entrance: Entrance) -> None:
+    def __init__(self, entrance: Entrance, tls: ssl.SSLContext | None) -> None:
         self.port = entrance.address.port
+        self._tls = tls
         self.bodies: list[bytes] = []
         self.go_on = asyncio.Event()
         self._peers: list[Peer] = []
@@ -79,7 +83,7 @@ class Server:
         await send({"type": "http.response.body", "body": body})
 
     async def connect(self) -> Peer:
-        peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port))
+        peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port, ssl=self._tls))
         self._peers.append(peer)
         return peer
 
@@ -129,10 +133,16 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def attacked(limits: Limits) -> AsyncIterator[Server]:
+async def attacked(limits: Limits, authority: Authority | None) -> AsyncIterator[Server]:
     """A server with these limits, which has to answer a good request in the end."""
-    with listen(Address("127.0.0.1", 0), Door(limits=limits)) as entrance:
-        server = Server(entrance)
+    web_config, tls = None, None
+    if authority is not None:
+        pair = authority.sign("server")
+        web_config, tls = pair.cert.parent / "web.yml", ssl.create_default_context(cafile=authority.file)
+        web_config.write_text(f"tls_server_config: {{cert_file: {pair.cert}, key_file: {pair.key}}}")
+        web_config.chmod(0o600)
+    with listen(Address("127.0.0.1", 0), Door(web_config, limits=limits)) as entrance:
+        server = Server(entrance, tls)
         async with serving(server.app, entrance):
             try:
                 yield server
@@ -143,9 +153,13 @@ async def attacked(limits: Limits) -> AsyncIterator[Server]:
                 await server.hang_up()
 
 
-def run(attack: Callable[[Server], Coroutine[Any, Any, None]], limits: Limits = SMALL) -> None:
+def run(
+    attack: Callable[[Server], Coroutine[Any, Any, None]],
+    limits: Limits = SMALL,
+    authority: Authority | None = None,
+) -> None:
     async def main() -> None:
-        async with attacked(limits) as server:
+        async with attacked(limits, authority) as server:
             await attack(server)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -198,6 +212,24 @@ def test_a_head_that_drips_is_cut_off_even_behind_good_requests() -> None:
         run(attack)
 
 
+def test_limits_hold_behind_tls(tmp_path: Path) -> None:
+    async def attack(server: Server) -> None:
+        slow = await server.connect()
+        before = closed("reader_too_slow")
+        await slow.send(b"GET / HTTP/1.1\r\nX")
+        assert (await slow.rest()).startswith(b"HTTP/1.1 408 ")
+        deaf = await server.connect()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await deaf.send(b"GET /big HTTP/1.1\r\nHost: t\r\n\r\n")
+        await until(lambda: closed("reader_too_slow") > before)
+        large = await server.connect()
+        await large.send(b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n")
+        assert (await large.rest()).startswith(b"HTTP/1.1 431 ")
+
+    with counted("head_too_slow"), counted("reader_too_slow"), counted("head_too_large"):
+        run(attack, authority=Authority(tmp_path))
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000", b"Transfer-Encoding: chunked"])
 def test_a_body_that_drips_is_cut_off(framing: bytes) -> None:
     async def attack(server: Server) -> None:
@@ -218,8 +250,21 @@ def test_a_body_that_keeps_coming_may_take_longer_than_the_grace() -> None:
         await peer.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2000000\r\n\r\n")
         for _ in range(20):
             await peer.send(bytes(100_000))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.06)
         assert (await peer.answer()).startswith(b"HTTP/1.1 200 ")
+
+    with counted("body_too_slow", 0):
+        run(attack, Limits(grace_s=1.0, min_bytes_per_s=1 << 20))
+
+
+def test_a_stall_of_the_server_itself_is_not_held_against_senders() -> None:
+    async def attack(server: Server) -> None:
+        peer = await server.connect()
+        await peer.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\no")
+        await asyncio.sleep(0.1)
+        time.sleep(2 * SMALL.grace_s)
+        await peer.send(b"k")
+        assert (await peer.answer()).endswith(b"ok")
 
     with counted("body_too_slow", 0):
         run(attack)
