@@ -94,7 +94,7 @@ class Caller:
             if found != self._stamp:
                 self._stamp = found
                 self._load()
-        except StartupError as error:
+        except (StartupError, OSError) as error:
             _log.warning("credentials_not_reloaded", reason=str(error))
         finally:
             self._lock.release()

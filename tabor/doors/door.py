@@ -115,7 +115,8 @@ class Door:
         try:
             loaded, context = self._load(self._path)
             self._check_reload(loaded)
-        except StartupError as error:
+        except (StartupError, OSError) as error:
+            # OSError: a file went away while it was read; whatever it is, the next change is looked at again.
             _refused.inc()
             _CURRENT.set(0)
             _log.error("web_config_not_reloaded", reason=str(error))

@@ -40,6 +40,11 @@ def test_a_server_that_runs_collects_garbage() -> None:
     assert in_a_process(code) == "True"
 
 
+def test_without_a_locked_door_nothing_is_loaded_for_one() -> None:
+    code = "import sys, tabor.serving, tabor.run; print([m for m in ('yaml', 'bcrypt') if m in sys.modules])"
+    assert in_a_process(code) == "[]"
+
+
 def test_parameters_of_routes_are_still_checked() -> None:
     code = (
         "from tabor import starting\n"

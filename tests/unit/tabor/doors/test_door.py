@@ -238,6 +238,32 @@ def test_a_file_that_breaks_leaves_the_old_one_in_force(
     assert said in capfd.readouterr().out
 
 
+def test_a_file_that_goes_away_while_it_is_read_does_not_end_the_looking(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.say("one")
+    make = door_module.server_context
+    attempts: list[int] = []
+
+    def at_first_gone(tls: Any) -> ssl.SSLContext:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise FileNotFoundError(2, "No such file or directory")
+        return make(tls)
+
+    async def body() -> None:
+        async with served(Door(files.path)) as entrance:
+            monkeypatch.setattr(door_module, "server_context", at_first_gone)
+            refused, done = reloads("refused"), reloads("done")
+            files.say("two")
+            await until(lambda: reloads("refused") > refused, "the attempt is counted")
+            files.say("three")
+            await until(lambda: reloads("done") > done, "the next change is taken")
+            assert await ask(entrance, files.authority.file, "three") == 200
+
+    run(body())
+
+
 def test_a_key_that_does_not_fit_is_taken_when_it_does(files: Files) -> None:
     files.say("one")
     renewed = files.authority.sign("renewed")
