@@ -23,6 +23,8 @@ def blocks(page: str) -> list[Block]:
         pytest.fail(f"{error} (docs/testing.md, 'Commands in the docs')", pytrace=False)
 
 
+# A page is many commands and servers, and has to pass on a busy machine too.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", pages())
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     def bootstrap() -> str:
