@@ -31,6 +31,9 @@ from ingest.metrics import IngestMetrics
 
 TENANT_SHARE = 4
 """One tenant may fill the queue to one part of so many."""
+SHARED_S = 2.0
+"""For so long after the last change from one tenant to another groups stay small."""
+MOST_REST_S = 0.02
 _MOST_WANTED = 8
 """That many waiting items wake the ingest thread, however many more it expects."""
 _MOST_LINKS = 100
@@ -86,6 +89,10 @@ class GroupCommitter(Generic[Outcome]):
         self._in_flight = 0
         self._spans: list[Any] = []  # of the group that is being gathered
         self._closing = False
+        self._last_tenant = ""
+        self._resting: str | None = None
+        self._rest_until_s = 0.0
+        self._shared_until_s = 0.0
         self._thread = threading.Thread(target=self._run, name="tabor-ingest", daemon=True)
 
     def start(self) -> None:
@@ -162,6 +169,7 @@ class GroupCommitter(Generic[Outcome]):
                 self._changed.wait_for(lambda: len(self._waiting) > 0 or self._closing)
                 if not self._waiting:
                     return
+                self._rest()
             self._settle_acknowledged()
             self._commit_group()
 
@@ -169,16 +177,33 @@ class GroupCommitter(Generic[Outcome]):
         while self._acknowledged:
             self._batcher.acknowledged(self._acknowledged.popleft())
 
+    def _rest(self) -> None:
+        """While others send now and then, a tenant alone in the queue has half of the time. Holds the lock.
+
+        So whoever comes next finds thread and log idle as often as not, and else waits for one small group.
+        """
+        while not self._closing and self._waiting.only_tenant() == self._resting:
+            left_s = self._rest_until_s - time.monotonic()
+            if left_s <= 0 and not self._in_flight:
+                return
+            self._awaits_log = True
+            self._changed.wait(left_s if left_s > 0 else None)
+            self._awaits_log = False
+
     def _commit_group(self) -> None:
         taken: list[tuple[Future[Outcome], Outcome]] = []
-        deadline = time.monotonic() + self._config.linger_s
-        self._batcher.begin(self._clock())
+        began_s = time.monotonic()
+        deadline = began_s + self._config.linger_s
         tenants: set[str] = set()
-        while self._batcher.n_rows < self._most_of_group(tenants):
+        self._batcher.begin(self._clock())
+        most, is_shared = self._config.max_group_samples, False
+        while self._batcher.n_rows < most:
             item = self._next_item(deadline, len(taken))
             if item is None:
                 break
             tenants.add(item.tenant)
+            is_shared = self._is_shared(item.tenant)
+            most = self._config.shared_group_samples if is_shared else self._config.max_group_samples
             before = self._batcher.mark()
             try:
                 outcome = item.take(self._batcher)
@@ -197,16 +222,22 @@ class GroupCommitter(Generic[Outcome]):
                     self._spans.append(item.span)
         if taken:
             self._send(taken)
+        self._resting = None
+        if is_shared and len(tenants) == 1:
+            now_s = time.monotonic()
+            self._resting, self._rest_until_s = tenants.pop(), now_s + min(now_s - began_s, MOST_REST_S)
 
-    def _most_of_group(self, tenants: set[str]) -> int:
-        """With how many samples a group is sent that has samples of these tenants.
-
-        A tenant that sends little does not wait for a large group of one that sends much.
-        """
-        if len(tenants) > 1:
-            return self._config.small_group_samples
-        is_of_tenant = bool(tenants) and "" not in tenants
-        return self._config.tenant_group_samples if is_of_tenant else self._config.max_group_samples
+    def _is_shared(self, tenant: str) -> bool:
+        """Whether other tenants than this one have sent something lately; groups are small then."""
+        if not tenant:
+            return False
+        now_s = time.monotonic()
+        if tenant != self._last_tenant:
+            # Of any two that take turns, each has the other before it.
+            if self._last_tenant:
+                self._shared_until_s = now_s + SHARED_S
+            self._last_tenant = tenant
+        return now_s < self._shared_until_s
 
     def _next_item(self, deadline: float, n_taken: int) -> _Item[Outcome] | None:
         """The next item of the group, or None if the group, of `n_taken` so far, is to be sent now."""

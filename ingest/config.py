@@ -33,7 +33,7 @@ class IngestConfig:
         fewer have come than there seem to be senders.
       small_group_samples: a group with that many samples waits for the log only, not for senders.
       max_group_samples: a group with that many samples is sent at once.
-      tenant_group_samples: one of a single tenant, where there are tenants: others do not wait long for it.
+      shared_group_samples: one is sent with that many while several tenants send, so that none waits long.
       redeclare_s: a series is declared again before that time has passed since its last declaration.
     """
 
@@ -51,7 +51,7 @@ class IngestConfig:
     linger_s: float = 0.003
     small_group_samples: int = 8_000
     max_group_samples: int = 100_000
-    tenant_group_samples: int = 20_000
+    shared_group_samples: int = 2_000
     redeclare_s: float = 3600.0
     tenancy: Tenancy = Tenancy.OFF
     tenant_limits: Path | None = None

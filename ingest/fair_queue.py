@@ -38,6 +38,10 @@ class FairQueue(Generic[T]):
         """Items of a tenant, and their bytes."""
         return len(self._items.get(tenant, ())), self._bytes.get(tenant, 0)
 
+    def only_tenant(self) -> str | None:
+        """The tenant whose all items are, if there is just one."""
+        return next(iter(self._items)) if len(self._items) == 1 else None
+
     def push(self, tenant: str, size_bytes: int, item: T) -> None:
         """Put an item behind those of its tenant."""
         items = self._items.get(tenant)

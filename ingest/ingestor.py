@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -27,6 +28,7 @@ from ingest.retention import TenantRetention
 from ingest.tenants import Tenant, Tenants
 
 WriteOutcome: TypeAlias = Taken
+SWITCH_S = 0.001
 
 
 def unix_ms() -> int:
@@ -74,6 +76,8 @@ class Ingestor:
         """Start the ingest thread, and that of tenants' retention."""
         self._committer.start()
         if self.config.tenancy is not Tenancy.OFF:
+            # A thread that has to do with one tenant's request must not keep others from Python for 5 ms.
+            sys.setswitchinterval(SWITCH_S)
             self._retention.start()
 
     def known_series(self) -> float:

@@ -6,6 +6,7 @@ submit(tenants) ─► waiting, by tenant (bounded) ─► round robin ─► th
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,9 @@ from common.errors import RetryableError
 T = TypeVar("T")
 
 WAITING_PER_RUNNING = 10
+SHARED_S = 2.0
+"""For so long after queries of two tenants have come one after the other both are taken to ask."""
+MOST_REST_S = 1.0
 NO_TENANTS = ("",)
 """Whose all queries are where there are no tenants."""
 
@@ -44,7 +48,8 @@ class Turns:
     """Runs queries on threads of its own.
 
     max_running: at a time; ten times as many wait. limit_of: how many of a tenant may run at a time; ten times as
-    many of it wait. A query of several tenants counts for each of them, and waits with the first.
+    many of it wait. A query of several tenants counts for each of them, and waits with the first. While others ask
+    too, a tenant of which more wait pauses for as long as its last query took: it has half of the time at most.
     """
 
     def __init__(self, max_running: int, limit_of: Callable[[str], int]) -> None:
@@ -58,6 +63,8 @@ class Turns:
         self._n_running = 0
         self._running: Counter[str] = Counter()
         self._closed = False
+        self._last = ""
+        self._shared_until_s = 0.0
 
     def submit(self, tenants: Sequence[str], work: Callable[[], T]) -> Future[T]:
         """Have `work` done when its turn comes.
@@ -82,6 +89,10 @@ class Turns:
                     f"{limit} queries of tenant {first} may run at a time (max_concurrent_queries), and "
                     f"{WAITING_PER_RUNNING} times as many wait"
                 )
+            if first != self._last:
+                if self._last:
+                    self._shared_until_s = time.monotonic() + SHARED_S
+                self._last = first
             self._waiting.setdefault(first, deque()).append(job)
             self._n_waiting += 1
             self._start()
@@ -110,6 +121,11 @@ class Turns:
             self._running.update(job.tenants)
             self._threads.submit(self._run, job)
 
+    def _rest(self, tenant: str, took_s: float) -> None:
+        """Keep the place of a tenant's query for a while longer, if others ask too. Holds the lock before and after."""
+        if tenant in self._waiting and time.monotonic() < self._shared_until_s:
+            self._changed.wait_for(lambda: self._closed, min(took_s, MOST_REST_S))
+
     def _next(self) -> _Job | None:
         for tenant, jobs in self._waiting.items():
             if all(self._running[one] < self._limit_of(one) for one in jobs[0].tenants):
@@ -123,6 +139,7 @@ class Turns:
         return None
 
     def _run(self, job: _Job) -> None:
+        began_s = time.monotonic()
         try:
             if job.future.set_running_or_notify_cancel():
                 try:
@@ -133,6 +150,7 @@ class Turns:
                     job.future.set_result(found)
         finally:
             with self._changed:
+                self._rest(job.tenants[0], time.monotonic() - began_s)
                 self._n_running -= 1
                 self._running.subtract(job.tenants)
                 # Tenants of whom nothing runs are forgotten.

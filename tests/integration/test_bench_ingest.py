@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import bench_otlp
+from bench import bench_otlp, bench_tenants
 from bench.bench_ingest import main
 
 
@@ -26,3 +26,15 @@ def test_the_bench_of_otlp_runs_in_small_and_sends_what_it_should(
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[:3]] == ["protocol", "otlp", "remote"]
     assert printed[3] == "checksum 51d8b9e5fa6e3e89"
+
+
+def test_the_bench_of_tenants_runs_in_small_and_sends_what_it_should(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench_tenants", "--small"])
+    bench_tenants.main()
+    printed = capsys.readouterr().out.splitlines()
+    names = [" ".join(line.split()[:2]) for line in printed]
+    kinds = ("alone", "flooded", "ratio")
+    assert names[1:7] == [f"{calls} {kind}" for calls in ("writes", "queries") for kind in kinds]
+    assert printed[7].startswith("checksum ")

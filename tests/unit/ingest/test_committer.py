@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from common.record import decode_record
 from ingest.batcher import Batcher
 from ingest.committer import GroupCommitter
 from ingest.config import MAX_ACTIVE_SERIES, IngestConfig
+from ingest.errors import QueueFull
 from tests.memory_log import MemoryLog
 from tests.unit.ingest.logs import own_metrics, samples_of
 
@@ -126,3 +127,62 @@ def test_a_sender_that_stays_away_holds_the_others_up_for_a_linger_at_most() -> 
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(limits))):
         IngestConfig(**limits)
+
+
+def several(n: int) -> Callable[[Batcher], Taken]:
+    def take(batcher: Batcher) -> Taken:
+        for i in range(n):
+            put(batcher, float(i))
+        return Taken(n)
+
+    return take
+
+
+def test_while_two_tenants_send_groups_are_small_and_take_of_both() -> None:
+    log = GatedLog()
+    config = IngestConfig(shared_group_samples=10, max_group_samples=1000)
+    committer: GroupCommitter[Taken] = GroupCommitter(
+        Batcher(1, 10, 1000, None), log, config, own_metrics(), lambda: 0
+    )
+    futures = [committer.offer(several(8), 10, tenant="flood") for _ in range(10)]
+    futures += [committer.offer(several(1), 10, tenant="victim")]
+    committer.start()
+    for future in futures:
+        future.result(60.0)
+    assert committer.close(60.0)
+    # The victim's item is the second of all, whatever was there before it.
+    assert log.sizes[0] == 8 + 1 + 8
+    assert all(size <= 17 for size in log.sizes)
+
+
+def test_one_tenant_alone_is_sent_in_large_groups() -> None:
+    for tenant in ("", "only"):
+        log = GatedLog()
+        committer: GroupCommitter[Taken] = GroupCommitter(
+            Batcher(1, 10, 1000, None), log, IngestConfig(shared_group_samples=10), own_metrics(), lambda: 0
+        )
+        futures = [committer.offer(several(8), 10, tenant=tenant) for _ in range(10)]
+        committer.start()
+        for future in futures:
+            future.result(60.0)
+        assert log.sizes == [80]
+        assert committer.close(60.0)
+
+
+def test_a_tenant_may_fill_a_part_of_the_queue_only() -> None:
+    log = MemoryLog(1)
+    config = IngestConfig(max_queued_requests=8)
+    committer: GroupCommitter[Taken] = GroupCommitter(
+        Batcher(1, 10, 1000, None), log, config, own_metrics(), lambda: 0
+    )
+    for _ in range(2):
+        committer.offer(several(1), 1, tenant="flood")
+    with pytest.raises(QueueFull, match="of tenant flood"):
+        committer.offer(several(1), 1, tenant="flood")
+    committer.offer(several(1), 1, tenant="other")
+    for _ in range(5):
+        committer.offer(several(1), 1)
+    with pytest.raises(QueueFull, match="too many writes are"):
+        committer.offer(several(1), 1, tenant="third")
+    committer.start()
+    assert committer.close(60.0)

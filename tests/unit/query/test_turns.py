@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from common.errors import RetryableError
-from query.turns import NO_TENANTS, TooManyQueries, TooManyQueriesOfTenant, Turns
+from query.turns import MOST_REST_S, NO_TENANTS, TooManyQueries, TooManyQueriesOfTenant, Turns
 
 
 class Held:
@@ -68,6 +68,30 @@ def test_waiting_tenants_come_in_turn() -> None:
         future.result(30)
     assert held.began == ["z0", "a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
     held.turns.close(30)
+
+
+def test_a_tenant_that_floods_pauses_as_long_as_it_ran_while_others_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns(4, lambda tenant: 1)
+    rested: list[float] = []
+    monkeypatch.setattr(
+        turns._changed, "wait_for", lambda condition, timeout: rested.append(timeout) or condition()
+    )
+    first = threading.Event()
+    futures = [turns.submit(("flood",), lambda: first.wait(30))]
+    futures += [turns.submit(("flood",), lambda: True) for _ in range(2)]
+    first.set()
+    for future in futures:
+        assert future.result(30)
+    assert rested == []
+    turns.submit(("other",), lambda: True).result(30)
+    again = threading.Event()
+    futures = [turns.submit(("flood",), lambda: again.wait(30)), turns.submit(("flood",), lambda: True)]
+    again.set()
+    for future in futures:
+        assert future.result(30)
+    assert len(rested) == 1
+    assert 0 <= rested[0] <= MOST_REST_S
+    turns.close(30)
 
 
 def test_a_query_of_several_tenants_counts_for_each(held: Held) -> None:
