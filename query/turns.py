@@ -122,7 +122,7 @@ class Turns:
             self._threads.submit(self._run, job)
 
     def _rest(self, tenant: str, took_s: float) -> None:
-        """Keep the place of a tenant's query for a while longer, if others ask too. Holds the lock before and after."""
+        """Keep the place of a tenant's query for a while longer, if others ask too. Under the lock."""
         if tenant in self._waiting and time.monotonic() < self._shared_until_s:
             self._changed.wait_for(lambda: self._closed, min(took_s, MOST_REST_S))
 
