@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,22 +117,22 @@ def call_all(port: int, tenant: str, calls: Sequence[Call], n_connections: int) 
 
 def _calls(port: int, tenant: str, calls: Sequence[Call], stop: threading.Event | None) -> Iterator[float]:
     """How long each call took; with an event, over and over until it is set, and refusals are part of the game."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    while True:
-        for one in calls:
-            began = time.perf_counter()
-            connection.request(one.method, one.path, one.body, {**_HEADERS, "X-Scope-OrgID": tenant})
-            response = connection.getresponse()
-            text = response.read()
-            if stop is None and response.status >= 300:
-                raise RuntimeError(f"{response.status}: {text[:300]!r}")
-            if stop is not None and stop.is_set():
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        while True:
+            for one in calls:
+                began = time.perf_counter()
+                connection.request(one.method, one.path, one.body, {**_HEADERS, "X-Scope-OrgID": tenant})
+                response = connection.getresponse()
+                text = response.read()
+                if stop is None and response.status >= 300:
+                    raise RuntimeError(f"{response.status}: {text[:300]!r}")
+                if stop is not None and stop.is_set():
+                    return
+                if response.status in (429, 503):
+                    time.sleep(0.05)
+                yield time.perf_counter() - began
+            if stop is None:
                 return
-            if response.status in (429, 503):
-                time.sleep(0.05)
-            yield time.perf_counter() - began
-        if stop is None:
-            return
 
 
 def _flood(port: int, calls: Sequence[Call]) -> None:
