@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlencode
 
+import bcrypt
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -256,6 +259,41 @@ def test_status_shows_settings_limits_and_ends_a_query(page: Browser, server: Pr
     assert "cancelled by an operator" in page.find(".note.bad").text
     page.driver.close()
     page.driver.switch_to.window(started)
+
+
+def test_a_server_that_locks_its_door_is_entered_with_a_token_or_a_password(page: Browser, tmp_path: Path) -> None:
+    digest, hashed = (
+        hashlib.sha256(b"right").hexdigest(),
+        bcrypt.hashpw(b"pass\xc3\xa9", bcrypt.gensalt(4)).decode(),
+    )
+    rules = f"basic_auth_users: {{alice: '{hashed}'}}\n"
+    rules += f"tokens:\n  - {{name: grafana, sha256: '{digest}', rights: [read]}}\n"
+    (tmp_path / "web.yml").write_text(rules)
+    (tmp_path / "web.yml").chmod(0o600)
+    locked = tabor_run(tmp_path, "--web-config", str(tmp_path / "web.yml"))
+    with running(locked):
+        locked.start_and_wait()
+        page.driver.get(f"http://127.0.0.1:{locked.port}/status")
+        for token in ("wrong", "right"):
+            field = page.find("dialog input[type=password]")
+            field.send_keys(token)
+            page.button("Use these")
+            if token == "wrong":
+                page.find("dialog .note.bad", "refused")
+                assert page.accessibility() == []
+        page.find(".figure", "tabor run")
+        page.gone("dialog")
+        page.driver.refresh()
+        page.find(".figure", "tabor run")
+        page.button("signed in")
+        page.button("Sign out")
+        page.find("dialog")
+        page.button("User and password")
+        page.find("dialog input[autocomplete=username]").send_keys("alice")
+        page.find("dialog input[type=password]").send_keys("passé")
+        page.button("Use these")
+        page.find(".figure", "tabor run")
+        page.gone("dialog")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
