@@ -16,6 +16,7 @@ from common.labels import LabelTable
 
 MIN_TIME_MS = -(1 << 63)
 MAX_TIME_MS = (1 << 63) - 1
+HOUR_MS = 3_600_000
 ANY_NUMBER = 1 << 62
 """A limit that limits nothing."""
 STALE_NAN_BITS = 0x7FF0000000000002
@@ -244,6 +245,11 @@ class SeriesStore(Protocol):
 
         Chunks are counted of all series only, for they do not tell of which they are.
         """
+
+    def births(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> dict[int, int]:
+        """How many of these series have their first sample in each hour (Unix ms // HOUR_MS), within the range."""
 
     def usage(self, *, with_samples: bool) -> Usage:
         """How much there is of each tenant; samples and bytes, which cost reading all blocks, if asked for."""

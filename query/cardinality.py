@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.labels import METRIC_NAME, LabelTable
+from common.store import HOUR_MS
 
 
 class LabelCounts(NamedTuple):
@@ -36,6 +37,12 @@ def most(found: LabelCounts, table: LabelTable, limit: int) -> list[tuple[int, s
         kept = np.arange(len(found.counts))
     rows = [(int(found.counts[i]), table.pool[int(found.codes[i])]) for i in kept.tolist()]
     return sorted(rows, key=lambda row: (-row[0], row[1]))[:limit]
+
+
+def churn(births: dict[int, int], last_hour: int, n_hours: int) -> list[dict[str, int]]:
+    """Series by the hour of their first sample, of the last hours, `last_hour` at the end (Unix ms // HOUR_MS)."""
+    hours = range(last_hour - n_hours + 1, last_hour + 1)
+    return [{"start": hour * HOUR_MS // 1000, "series": births.get(hour, 0)} for hour in hours]
 
 
 def cardinality(table: LabelTable, limit: int) -> dict[str, object]:

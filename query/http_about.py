@@ -15,8 +15,8 @@ from fastapi import Request, Response
 
 from common.errors import CallerError
 from common.labels import METRIC_NAME, LabelTable
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, Metadata, SeriesExemplars, SeriesStore
-from query.cardinality import cardinality, label_counts, most
+from common.store import HOUR_MS, MAX_TIME_MS, MIN_TIME_MS, Extent, Metadata, SeriesExemplars, SeriesStore
+from query.cardinality import cardinality, churn, label_counts, most
 from query.clients import run, run_whole
 from query.compression import negotiated
 from query.engine.budget import Budget
@@ -45,6 +45,7 @@ NOTHING: Mapping[str, object] = {
 
 _CONFIG = "# Tabor is configured by flags, and scrapes nothing: see /api/v1/status/flags.\n"
 _TOP = 10
+CHURN_HOURS = 24
 MAX_TOP = 1000
 """Rows of each list that `/api/v1/cardinality` gives at most."""
 
@@ -162,6 +163,9 @@ class About:
 
         def work(store: SeriesStore, budget: Budget) -> Response:
             found = cardinality(store.series(sets, *times, max_series), limit)
+            last_hour = min(times[1], time.time_ns() // 1_000_000) // HOUR_MS
+            since_ms, until_ms = (last_hour - CHURN_HOURS + 1) * HOUR_MS, (last_hour + 1) * HOUR_MS - 1
+            found["newSeriesByHour"] = churn(store.births(sets, since_ms, until_ms), last_hour, CHURN_HOURS)
             return data(found, budget.warnings())
 
         return await run(self._service, work, p, request)

@@ -112,6 +112,7 @@ _ROWS: dict[str, _Row] = {
             seriesByMetric=array(record(metric=TEXT, series=WHOLE)),
             valuesByLabel=array(record(label=TEXT, values=WHOLE, series=WHOLE)),
             seriesByPair=array(record(label=TEXT, value=TEXT, series=WHOLE)),
+            newSeriesByHour=array(record(start=WHOLE, series=WHOLE)),
         ),
         (_SELECTORS, *_RANGE),
         post=True,

@@ -12,6 +12,7 @@ its own.
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -209,6 +210,20 @@ class RemoteStore:
         return self._read(
             "extent", asked, answers.read_extent, lambda found: reduce(Extent.joined, found, Extent())
         )
+
+    def births(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> dict[int, int]:
+        """See `SeriesStore`."""
+
+        def join(found: list[dict[int, int]]) -> dict[int, int]:
+            total: Counts[int] = Counts()
+            for one in found:
+                total.update(one)
+            return dict(total)
+
+        asked = ReadRequest("", (), None, 0.0, _sets(matcher_sets), min_time_ms, max_time_ms)
+        return self._read("births", asked, answers.read_births, join)
 
     def usage(self, *, with_samples: bool) -> Usage:
         """See `SeriesStore`."""

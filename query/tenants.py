@@ -136,6 +136,13 @@ class TenantStore:
         mine = self._all_confined(matcher_sets)
         return self._store.extent(mine) if mine else Extent()
 
+    def births(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> dict[int, int]:
+        """See `SeriesStore`."""
+        mine = self._all_confined(matcher_sets)
+        return self._store.births(mine, min_time_ms, max_time_ms) if mine else {}
+
     def usage(self, *, with_samples: bool) -> Usage:
         """See `SeriesStore`; of these tenants."""
         found = self._store.usage(with_samples=with_samples).tenants

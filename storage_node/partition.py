@@ -23,7 +23,7 @@ from common.kernels import head as kernels
 from common.kernels.digest import digest_rows
 from common.labels import METRIC_NAME, StringPool
 from common.record import RecordBatch
-from common.store import MAX_TIME_MS, MIN_TIME_MS, Extent, MatchOp
+from common.store import HOUR_MS, MAX_TIME_MS, MIN_TIME_MS, Extent, MatchOp
 from common.tenants import TENANT_LABEL, tenant_named
 from common.tombstones import Tombstone
 from storage_node import keys
@@ -521,6 +521,14 @@ class PartitionState:
             n_chunks += int(np.count_nonzero(self.series.tails.view() != NO_TAIL))
         first = int(earliest[has_samples].min(initial=MAX_TIME_MS))
         return Extent(n_chunks, first, int(latest[has_samples].max(initial=MIN_TIME_MS)))
+
+    def births(self, snos: NDArray[np.uint32], min_time: int, max_time: int) -> dict[int, int]:
+        """How many of the series have their first sample in each hour, within the closed range, ms."""
+        self.resolve()
+        first, latest = self.series.min_times.view()[snos], self.series.max_times.view()[snos]
+        is_wanted = (first >= min_time) & (first <= max_time) & (first <= latest)
+        hours, counts = np.unique(first[is_wanted] // HOUR_MS, return_counts=True)
+        return dict(zip(hours.tolist(), counts.tolist(), strict=True))
 
     @property
     def n_head(self) -> int:

@@ -1,6 +1,6 @@
 """The read API of a storage node, for query servers (`docs/format/read-api.md`).
 
-POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,evaluate,usage}
+POST /internal/v1/{select,series,label_names,label_values,metadata,exemplars,extent,evaluate,usage,births}
 JSON in, frames out
 
 The answer begins before its outcome is known: while the node works it sends a keep-alive frame every second, so
@@ -185,6 +185,10 @@ def _extent(store: SeriesStore, asked: ReadRequest) -> Frames:
     return answers.extent_frames(store.extent(asked.matcher_sets))
 
 
+def _births(store: SeriesStore, asked: ReadRequest) -> Frames:
+    return answers.births_frames(store.births(asked.matcher_sets, asked.min_time_ms, asked.max_time_ms))
+
+
 def _usage(store: SeriesStore, asked: ReadRequest) -> Frames:
     return answers.usage_frames(store.usage(with_samples=asked.label == "samples"))
 
@@ -203,6 +207,7 @@ _WORK: dict[str, Work] = {
     "exemplars": _short(_exemplars),
     "extent": _short(_extent),
     "usage": _short(_usage),
+    "births": _short(_births),
 }
 
 

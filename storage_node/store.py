@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -204,6 +205,18 @@ class NodeStore:
                     known = None if snos is None else _known(shard, snos)
                     extent = extent.joined(shard.state.extent(known))
         return extent
+
+    def births(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> dict[int, int]:
+        """See `SeriesStore`."""
+        found: Counter[int] = Counter()
+        with self._reading() as (_, shards):
+            for shard in shards:
+                snos = _matching(shard, matcher_sets)
+                with shard.lock:
+                    found.update(shard.state.births(_known(shard, snos), min_time_ms, max_time_ms))
+        return dict(found)
 
     def usage(self, *, with_samples: bool) -> Usage:
         """See `SeriesStore`."""

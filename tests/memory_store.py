@@ -11,6 +11,7 @@ from common.histograms import EncodedHistograms
 from common.labels import Labels, LabelTable, StringPool, canonical_labels
 from common.store import (
     ANY_NUMBER,
+    HOUR_MS,
     Extent,
     Matcher,
     MatchOp,
@@ -135,6 +136,18 @@ class MemoryStore:
             if samples and any(all(matches(m, labels) for m in ms) for ms in matcher_sets or [()]):
                 extent = extent.joined(Extent(1, min(samples), max(samples)))
         return extent
+
+    def births(
+        self, matcher_sets: Sequence[Sequence[Matcher]], min_time_ms: int, max_time_ms: int
+    ) -> dict[int, int]:
+        """See `SeriesStore`."""
+        found: dict[int, int] = {}
+        for labels, samples in self._series.values():
+            first = min(samples, default=max_time_ms + 1)
+            is_wanted = any(all(matches(m, labels) for m in ms) for ms in matcher_sets or [()])
+            if is_wanted and min_time_ms <= first <= max_time_ms:
+                found[first // HOUR_MS] = found.get(first // HOUR_MS, 0) + 1
+        return found
 
     def usage(self, *, with_samples: bool) -> Usage:
         """See `SeriesStore`."""

@@ -112,6 +112,11 @@ def usage_frames(usage: Usage) -> Iterator[bytes]:
     yield from text_frames([orjson.dumps(row).decode() for row in [[usage.n_pending], *rows]])
 
 
+def births_frames(births: dict[int, int]) -> Iterator[bytes]:
+    """How many series began in each hour, as frames: one string an hour."""
+    yield from text_frames([orjson.dumps(row).decode() for row in births.items()])
+
+
 def error_content(error: Exception) -> dict[str, Any]:
     """What a node says of an error, as JSON; `type` decides which error is raised by `error_of`."""
     match error:
@@ -292,6 +297,14 @@ def read_metadata(reader: FrameReader) -> dict[str, list[Metadata]]:
         return {str(family): [Metadata(**one) for one in known] for family, known in rows}
     except (orjson.JSONDecodeError, TypeError, ValueError) as error:
         raise WireError(f"the answer's metadata cannot be read: {error}") from None
+
+
+def read_births(reader: FrameReader) -> dict[int, int]:
+    """How many series began in each hour."""
+    try:
+        return {int(hour): int(count) for hour, count in map(orjson.loads, read_texts(reader))}
+    except (orjson.JSONDecodeError, TypeError, ValueError) as error:
+        raise WireError(f"the answer's births cannot be read: {error}") from None
 
 
 def read_usage(reader: FrameReader) -> Usage:

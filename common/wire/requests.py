@@ -25,6 +25,7 @@ _READS = (
     "extent",
     "evaluate",
     "usage",
+    "births",
 )
 PATHS = {read: f"/internal/v1/{read}" for read in _READS}
 """Where each kind of read is posted to."""

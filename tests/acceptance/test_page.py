@@ -211,6 +211,7 @@ def test_a_running_query_is_stopped(page: Browser, server: Process) -> None:
 def test_cardinality_leads_to_queries_and_to_the_command_that_deletes(page: Browser) -> None:
     page.open("cardinality")
     page.find(".figure", "1,058 series")
+    assert "1,058 series have their first sample" in page.find("section.card", "New series by hour").text
     metrics = page.find("section.card", "Metrics by series")
     assert metrics.find_elements("css selector", "tbody tr")[0].text.startswith("busy 1,000")
     page.click(".name-button", "http_requests_total")

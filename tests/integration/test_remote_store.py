@@ -200,6 +200,9 @@ def test_answers_are_those_of_the_node_itself_to_the_bit(
     assert remote.label_names(sets, start, end) == local.label_names(sets, start, end)
     assert remote.label_values(name, sets, start, end) == local.label_values(name, sets, start, end)
     assert remote.extent() == local.extent()
+    births = local.births([], MIN_TIME_MS, MAX_TIME_MS)
+    assert sum(births.values()) == len(local.series([], MIN_TIME_MS, MAX_TIME_MS))
+    assert remote.births([], MIN_TIME_MS, MAX_TIME_MS) == births
 
 
 def test_many_samples_come_in_many_frames_and_survive_bit_by_bit(cluster: Cluster) -> None:

@@ -39,6 +39,8 @@ def take(page: Browser, end_s: int) -> None:
     both = [("e", buckets), ("e", memory), ("m", "heatmap"), ("m", "stacked")]
     picture(page, "query-dark", "dark", SIZE, [*both, *common], ".chart canvas")
     picture(page, "query-narrow", "light", NARROW, [("e", requests), ("m", "graph"), *common], ".chart canvas")
+    for name, shown in (("cardinality", "meter"), ("cluster", "table.grid"), ("status", "section.card meter")):
+        picture(page, name, "light", SIZE, [("utc", "1")], shown, name)
 
 
 def picture(

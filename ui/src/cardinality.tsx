@@ -2,8 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { get, isAbort, textOf } from "./api";
 import { Dialog } from "./dialog";
-import { whole } from "./format";
-import { addressOf, go, queryAddress, usePlace } from "./location";
+import { formatTime, whole } from "./format";
+import { addressOf, go, isUtc, queryAddress, usePlace } from "./location";
 
 interface Cardinality {
   series: number;
@@ -12,6 +12,7 @@ interface Cardinality {
   seriesByMetric: { metric: string; series: number }[];
   valuesByLabel: { label: string; values: number; series: number }[];
   seriesByPair: { label: string; value: string; series: number }[];
+  newSeriesByHour: { start: number; series: number }[];
 }
 
 const LIMITS = [10, 20, 50, 100];
@@ -142,6 +143,7 @@ export function CardinalityView() {
             <Figure name="metrics" value={found.metrics} />
             <Figure name="labels" value={found.labels} />
           </div>
+          <Churn hours={found.newSeriesByHour} utc={isUtc(place.parameters)} />
           <div class="columns">
             <List title="Metrics by series" columns={["metric", "series"]}>
               {found.seriesByMetric.map(({ metric, series }) => row(`__name__=${JSON.stringify(metric)}`, [[metric, series]], found.series))}
@@ -167,6 +169,34 @@ export function CardinalityView() {
         </Dialog>
       )}
     </>
+  );
+}
+
+/** Bars of the last hours. */
+function Churn({ hours, utc }: { hours: Cardinality["newSeriesByHour"]; utc: boolean }) {
+  const most = Math.max(1, ...hours.map(({ series }) => series));
+  const sum = hours.reduce((total, { series }) => total + series, 0);
+  return (
+    <section class="card" aria-label="New series by hour">
+      <h2>New series by hour</h2>
+      <p class="muted">
+        {whole(sum)} series have their first sample in these {hours.length} hours, at most {whole(Math.max(0, ...hours.map(({ series }) => series)))} in one of them.
+      </p>
+      <ol class="bars">
+        {hours.map(({ start, series }) => (
+          <li key={start} title={`${formatTime(start, utc)}: ${whole(series)} new series`}>
+            <span class="hidden">
+              {formatTime(start, utc)}: {whole(series)}
+            </span>
+            <div class="bar-fill" style={{ height: `${series ? Math.max(2, (100 * series) / most) : 0}%` }} aria-hidden="true" />
+          </li>
+        ))}
+      </ol>
+      <div class="bar-axis muted" aria-hidden="true">
+        <span>{hours[0] && formatTime(hours[0].start, utc).slice(5, 16)}</span>
+        <span>now</span>
+      </div>
+    </section>
   );
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.labels import LabelTable
-from query.cardinality import cardinality, label_counts, most
+from query.cardinality import cardinality, churn, label_counts, most
 
 SERIES = [
     {"__name__": "up", "job": "a"},
@@ -37,6 +37,14 @@ def test_metrics_labels_and_pairs_are_counted_the_largest_first() -> None:
 def test_of_nothing_there_is_nothing() -> None:
     found = cardinality(LabelTable.of([]), 10)
     assert (found["series"], found["seriesByMetric"], found["seriesByPair"]) == (0, [], [])
+
+
+def test_every_hour_is_told_of_with_those_without_new_series() -> None:
+    assert churn({100: 5, 102: 1, 90: 7}, 102, 3) == [
+        {"start": 360_000, "series": 5},
+        {"start": 363_600, "series": 0},
+        {"start": 367_200, "series": 1},
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])

@@ -86,6 +86,8 @@ def test_the_extent_follows_what_is_written_deleted_and_expired(log: MemoryLog, 
     assert node.store.extent() == Extent(0, MAX_TIME_MS, MIN_TIME_MS)
     fill(log, n_series=3, n_samples=10)
     assert caught_up(node).store.extent() == Extent(3, T0, T0 + 135_000)
+    assert node.store.births([], T0, T0 + HOUR_MS) == {T0 // HOUR_MS: 3}
+    assert node.store.births([], T0 + 1, T0 + HOUR_MS) == {}
     node.views.checkpoint(node.views.shards[0], 0.0)
     assert node.store.extent() == Extent(3, T0, T0 + 135_000)
     # One before the others, in the same window, and one in the next.
