@@ -7,6 +7,7 @@ authorizer is Kafka's own, and grants nobody anything but `admin`.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def acls_of(command: str) -> list[AclBinding]:
             ResourcePatternType.LITERAL,
             given.allow_principal,
             "*",
-            AclOperation[operation.upper()],
+            AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", operation).upper()],
             AclPermissionType.ALLOW,
         )
         for operation in given.operation

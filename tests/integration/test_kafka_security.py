@@ -120,6 +120,9 @@ def test_every_tier_and_command_works_with_the_documented_rights_of_its_own_user
         for command in commands:
             done = command.result()
             assert done.returncode == 0, done.stderr
+        checkup = run(broker, OPERATOR, "doctor")
+        assert f"{PREFIX}.control timestamps" in checkup.stdout, checkup.stdout + checkup.stderr
+        assert "cannot be read" not in checkup.stdout
         drained = run(broker, OPERATOR, "cluster", "drain", "a", "--force", "--wait", "1ms")
         assert "still has 4 partitions" in drained.stderr, drained.stderr
         assert run(broker, OPERATOR, "cluster", "drain", "a", "--undo").returncode == 0

@@ -14,6 +14,8 @@ import prometheus_client
 import pytest
 import uvloop
 
+from tabor import configs
+from tabor.cli.services import run as run_command
 from tabor.doors import connections as module
 from tabor.doors.connections import Limits
 from tabor.doors.door import Door
@@ -514,6 +516,14 @@ def test_many_attackers_at_once_leave_room_for_others() -> None:
         await asyncio.gather(*dripping)
 
     run(attack, Limits(head_s=0.5))
+
+
+def test_flags_say_how_many_connections_there_may_be() -> None:
+    flags = ["--max-connections", "50", "--max-connections-per-peer", "7"]
+    with run_command.make_context("run", flags) as context:
+        assert configs.door(context.params).limits == Limits(max_connections=50, max_connections_of_peer=7)
+    with run_command.make_context("run", []) as context:
+        assert configs.door(context.params).limits == Limits()
 
 
 def test_an_upgrade_is_not_taken_up() -> None:
