@@ -44,12 +44,15 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(_pem(self._cert.sign(self._key, hashes.SHA256())))
 
-    def sign(self, name: str, *hosts: str, password: bytes | None = None) -> Pair:
-        """A certificate for these addresses, and localhost; `name` is that of its files too."""
+    def sign(self, name: str, *hosts: str, password: bytes | None = None, days: float = 30) -> Pair:
+        """A certificate for these addresses, and localhost; `name` is that of its files too.
+
+        days: until it ends; may be negative.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         addresses = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", *hosts)]
         cert = (
-            _builder(_named(name), self._name, key)
+            _builder(_named(name), self._name, key, days)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
@@ -70,7 +73,9 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 30
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -78,8 +83,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=days))
     )
 
 

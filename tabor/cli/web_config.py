@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -84,14 +83,18 @@ def hash_password(cost: int) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def check(file: Path) -> None:
     """Say what is wrong in FILE and in the certificates that it names, or who gets in."""
+    from datetime import UTC, datetime
+
     from tabor.doors.config import load
     from tabor.doors.door import Door
+    from tabor.doors.tls import expires_at_s
 
-    door = Door(file)
-    said: dict[str, Any] = {"file": file, "door": door.describe()}
-    for what, value in said.items():
-        click.echo(f"{what + ':':<8} {value}")
+    click.echo(f"{'door:':<24} {Door(file).describe()}")
     config = load(file)
+    if config.tls is not None:
+        end_s = expires_at_s(config.tls)
+        end = f"until {datetime.fromtimestamp(end_s, UTC):%Y-%m-%d %H:%M} UTC" if end_s else "has ended"
+        click.echo(f"{'certificate:':<24} {end}")
     people = [(f"token {who.name}", who) for who in config.tokens.values()]
     people += [(f"user {name}", user.principal) for name, user in config.users.items()]
     for name, who in people:

@@ -19,7 +19,7 @@ from tabor.doors.config import WebConfig
 from tabor.doors.connections import Limits
 from tabor.doors.gate import App, Gate, Keys
 from tabor.doors.passwords import Passwords
-from tabor.doors.tls import ExchangeableContext, server_context
+from tabor.doors.tls import ExchangeableContext, expires_at_s, server_context
 
 LOOK_EVERY_S = 1.0
 _ADVICE = (
@@ -31,6 +31,10 @@ _RELOADS = Counter("tabor_door_reloads", "Reloads of the web configuration file 
 _reloaded, _refused = (_RELOADS.labels(outcome) for outcome in ("done", "refused"))
 _CURRENT = Gauge("tabor_door_config_current", "1 if what the files hold now is what is in force, else 0")
 _SINCE = Gauge("tabor_door_config_loaded_timestamp_seconds", "When what is in force was loaded, Unix time")
+_EXPIRES = Gauge(
+    "tabor_door_certificate_expires_timestamp_seconds",
+    "When the certificate of this door ends, Unix time; 0 if it has ended or there is none",
+)
 _log = EventLog("door")
 
 
@@ -153,5 +157,6 @@ class Door:
             self._context.current = context
         self._config, self._keys = loaded, Keys.of(loaded)
         _SINCE.set(time.time())
+        _EXPIRES.set(0.0 if loaded.tls is None else expires_at_s(loaded.tls))
         secret = (loaded.path, *(() if loaded.tls is None else (loaded.tls.key,)))
         warn_if_readable_by_all(secret)

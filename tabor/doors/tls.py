@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from common.tls import load_authorities, load_certificate
 HANDSHAKE_S = 10.0
 """Who has not finished the handshake by then is hung up on."""
 
+_HANDSHAKE_STEPS = 3
 VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 CIPHER_SUITES = {
     f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{openssl}"
@@ -54,6 +56,32 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
         load_authorities(context, files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if files.client_auth else ssl.CERT_OPTIONAL
     return context
+
+
+def expires_at_s(files: TlsFiles) -> float:
+    """When the certificate ends, Unix time in s; 0 if it has ended, or that cannot be told."""
+    try:
+        return ssl.cert_time_to_seconds(str(_as_seen_by_a_client(files)["notAfter"]))
+    except (OSError, KeyError, ValueError):
+        # An ssl.SSLError is an OSError; a client refuses a certificate that has ended.
+        return 0.0
+
+
+def _as_seen_by_a_client(files: TlsFiles) -> dict[str, Any]:
+    # Python tells what is in a certificate of a peer only, and of one that is trusted: so there is one, in memory.
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files.cert, files.key)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(files.cert)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asking, answering) * _HANDSHAKE_STEPS:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return dict(asking.getpeercert() or {})
 
 
 class ExchangeableContext(ssl.SSLContext):

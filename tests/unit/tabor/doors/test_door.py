@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,22 @@ def test_a_key_that_does_not_fit_is_taken_when_it_does(files: Files) -> None:
             assert await ask(entrance, files.authority.file) == 200
 
     run(body())
+
+
+def test_when_the_certificate_ends_is_on_metrics(files: Files) -> None:
+    def shown() -> float:
+        name = "tabor_door_certificate_expires_timestamp_seconds"
+        return prometheus_client.REGISTRY.get_sample_value(name) or 0.0
+
+    files.say("one")
+    door = Door(files.path)
+    assert shown() == pytest.approx(time.time() + 30 * 86_400, abs=120)
+    files.server.replace_by(files.authority.sign("renewed", days=90))
+    door.reload_if_changed()
+    assert shown() == pytest.approx(time.time() + 90 * 86_400, abs=120)
+    files.server.replace_by(files.authority.sign("ended", days=-1))
+    door.reload_if_changed()
+    assert shown() == 0.0
 
 
 @contextlib.contextmanager
