@@ -39,7 +39,7 @@ from tests.tenancies import Tabor, tabor
 from tests.unit.ingest import otlp
 
 TENANTS = ("default", "a", "b-2")
-WAYS = ("write", "write2", "otlp", "import", "producer", "delete")
+WAYS = ("write", "write2", "otlp", "import", "producer", "delete", "forget")
 NATIVE = NativeHistogram(1, 5, 2.5, 0.1, 2, ((-1, 1), (1, 1)), (1, 2), is_float=False)
 QUERIES = (
     '{__name__=~".+"}',
@@ -75,6 +75,9 @@ def write(one: Tabor, tenant: str | None, way: str, seed: int) -> int:
     dice = random.Random(seed)
     times = [dice.randrange(START - 300_000, END, 15_000) for _ in range(4)]
     found, value = list(series_of(dice)), dice.randint(0, 1000) / 4
+    if way == "forget":
+        one.ingestor.delete_tenant(tenant or "default").result(30)
+        return 204
     if way == "delete":
         match = dice.choice(
             ['{__name__=~"a|b"}', '{i="1"}', '{__name__=~".+", __tenant__=""}', '{__tenant__="a"}', "c"]
