@@ -1,6 +1,7 @@
 """How a node comes by a partition: as a copy of another node's, else from the log.
 
 Assigner ── want(partitions, sources) ──► a thread ──► copy from a peer ─┐
+                                                   ├─► nobody has it: the newest backup ─┤
                                                    └─► nothing to copy ──┴─► settled(): it may be opened
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,11 +18,12 @@ from common.control.members import Member
 from common.errors import LogUnavailable, RetryableError
 from common.events import EventLog
 from common.log.base import Log
-from common.wire.frames import MEDIA_TYPE, FrameReader, Kind, WireError, parse_object
-from common.wire.marks import COPY_PATH
-from common.wire.peers import error_body, error_text
-from storage_node.copies import VERSION, CopyWriter
-from storage_node.copies_http import encode_request
+from common.wire.frames import WireError
+from storage_node.backup.errors import TargetError
+from storage_node.backup.fetching import fetch_partition
+from storage_node.backup.target import Target
+from storage_node.copies import CopyWriter
+from storage_node.copy_client import CopyRefused, CopyStream
 from storage_node.errors import DiskError
 from storage_node.views import FORMAT_VERSION, Views
 
@@ -34,14 +36,8 @@ AT_ONCE = 3
 ROUNDS = 3
 RESUMES = 20
 _PAUSE_S = 1.0
-_CONNECT_S = 2.0
-_SILENCE_S = 30.0
 
 _log = EventLog("storage_node")
-
-
-class CopyRefused(RetryableError):
-    """A peer does not give a copy, or one that is of no use here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Acquirer:
     """Fetches partitions, AT_ONCE at a time. `start` it, say what is wanted, `close` it.
 
     views: gives the views as they are now. use_peers: False to read everything from the log. caller: how it shows
-      itself to them.
+      itself to them. backups: where to take from what neither they nor the log have.
     """
 
     def __init__(
@@ -67,6 +63,7 @@ class Acquirer:
         *,
         use_peers: bool = True,
         caller: Caller = ANONYMOUS,
+        backups: Target | None = None,
         peer_wait_s: float = PEER_WAIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +71,7 @@ class Acquirer:
         self._views = views
         self._use_peers = use_peers
         self._caller = caller
+        self._backups = backups
         self._peer_wait_s = peer_wait_s
         self._clock = clock
         self._changed = threading.Condition()
@@ -129,7 +127,7 @@ class Acquirer:
             return False
         try:
             done = self._from_log(partition, sources) or self._copy(partition, sources)
-        except (LogUnavailable, DiskError) as error:
+        except (LogUnavailable, DiskError, TargetError) as error:
             _log.warning("partition_not_acquired", partition=partition, reason=str(error))
             done = False
         if done:
@@ -147,6 +145,10 @@ class Acquirer:
             return self._rounds[partition] >= ROUNDS and start == 0
         if self._use_peers and self._clock() - self._since_s[partition] < self._peer_wait_s:
             return False
+        if self._backups is not None and fetch_partition(
+            self._backups, self._views(), partition, start, self._stop
+        ):
+            return True
         _log.error("log_cut_off_and_no_peer", partition=partition, start=start)
         return True
 
@@ -174,67 +176,32 @@ class Acquirer:
         begin_s = self._clock()
         writer = CopyWriter(self._views().disk, partition)
         writer.begin()
-        snapshot = ""
+        stream = CopyStream(self._caller, member.name, member.address, partition)
         for attempt in range(RESUMES + 1):
             try:
-                for header in self._stream(member, partition, snapshot, writer):
-                    snapshot = header
-                break
-            except (WireError, ConnectionError) as error:
-                # A copy that was cut off goes on behind its last key.
-                if attempt == RESUMES or not snapshot or self._stop.is_set():
-                    raise CopyRefused(str(error)) from None
-                self._stop.wait(_PAUSE_S)
-        writer.finish()
-        about = {"bytes": writer.size_bytes, "seconds": round(self._clock() - begin_s, 3)}
-        _log.info("partition_copied", partition=partition, node=member.name, **about)
-
-    def _stream(self, member: Member, partition: int, snapshot: str, writer: CopyWriter) -> Iterable[str]:
-        """Read a stream to its end; yields the snapshot's name when it is known. Raises WireError, CopyRefused."""
-        import httpx
-
-        body = encode_request(member.name, partition, snapshot, writer.last_key)
-        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
-        caller = self._caller
-        try:
-            with (
-                httpx.Client(timeout=timeout, trust_env=False, verify=caller.context()) as client,
-                client.stream(
-                    "POST", caller.url(member.address, COPY_PATH), content=body, headers=caller.headers()
-                ) as response,
-            ):
-                if response.status_code != 200:
-                    raise CopyRefused(error_text(response.status_code, error_body(response.iter_raw())))
-                if response.headers.get("content-type") != MEDIA_TYPE:
-                    raise CopyRefused("the answer is not that of a storage node")
-                reader = FrameReader(response.iter_raw())
-                yield self._check(parse_object(reader.expect(Kind.HEADER)), partition)
-                while True:
-                    kind, payload = reader.next()
-                    if kind is Kind.END:
-                        return
-                    if kind is not Kind.PAIRS:
-                        raise WireError(f"the copy has a frame {kind.name}")
+                header = stream.open(writer.last_key)
+                self._check(header)
+                for payload in stream.payloads():
                     if self._stop.is_set():
                         raise CopyRefused("this node is stopping")
                     writer.add(payload)
                     self.copying[partition] = Copying(partition, member.name, writer.size_bytes)
-        except httpx.HTTPError as error:
-            raise WireError(str(error) or type(error).__name__) from None
+                break
+            except (WireError, ConnectionError) as error:
+                # A copy that was cut off goes on behind its last key.
+                if attempt == RESUMES or not stream.snapshot or self._stop.is_set():
+                    raise CopyRefused(str(error)) from None
+                self._stop.wait(_PAUSE_S)
+            finally:
+                stream.close()
+        writer.finish(is_empty=header.get("next_offset") == 0)
+        about = {"bytes": writer.size_bytes, "seconds": round(self._clock() - begin_s, 3)}
+        _log.info("partition_copied", partition=partition, node=member.name, **about)
 
-    def _check(self, header: dict[str, object], partition: int) -> str:
+    def _check(self, header: Mapping[str, object]) -> None:
+        """Raises CopyRefused if the copy is of no use here."""
         config = self._views().config
-        wanted = {
-            "v": VERSION,
-            "partition": partition,
-            "format": FORMAT_VERSION,
-            "log": config.log_identity,
-            "retention_ms": config.retention_ms,
-        }
+        wanted = {"format": FORMAT_VERSION, "log": config.log_identity, "retention_ms": config.retention_ms}
         for what, value in wanted.items():
             if header.get(what) != value:
                 raise CopyRefused(f"its {what} is {header.get(what)!r}, not {value!r}")
-        snapshot = header.get("snapshot")
-        if not isinstance(snapshot, str):
-            raise WireError("the copy has no name")
-        return snapshot

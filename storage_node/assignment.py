@@ -6,7 +6,7 @@ seats ─► placement ─► targets of each partition ─► hold: those that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,6 +75,17 @@ def sources_of(partition: int, name: str, live: Mapping[str, Member]) -> list[Me
         return -(member.applied[partition] // _LIKE_RECORDS), member.preference(partition), member.name
 
     return sorted(having, key=rank)
+
+
+def chosen_for(name: str, partitions: Iterable[int], live: Mapping[str, Member]) -> list[int]:
+    """Those of the partitions that the node `name` is to look after, of all that have them; ascending."""
+
+    def chosen(partition: int) -> str:
+        having = (member for member in live.values() if member.has(partition))
+        return min(having, key=lambda member: (member.preference(partition), member.name)).name
+
+    ours = [p for p in sorted(partitions) if name in live and live[name].has(p)]
+    return [partition for partition in ours if chosen(partition) == name]
 
 
 def long_silent(

@@ -14,8 +14,9 @@ from common.kernels.head import take_until
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
 from storage_node.blocks import encode_blocks
-from storage_node.disk import Batch, end_of
+from storage_node.disk import Batch, FrozenDisk, end_of
 from storage_node.head import SampleBuffer
+from storage_node.marks import digest_of
 from storage_node.partition import Outcomes, PartitionState
 from storage_node.postings import KEY_PREFIX as POSTINGS
 from storage_node.producers import NONE
@@ -168,6 +169,17 @@ def load(state: PartitionState) -> None:
         state.windows[keys.parse_window(key)] = Window.decode(value, partition)
     for key, value in state.disk.scan(*keys.of_partition(keys.SEGMENT_LIST, partition)):
         state.windows[keys.parse_window(key)].segments = decode_segments(value, partition)
+
+
+def saved_offset_of(disk: FrozenDisk, partition: int) -> int:
+    """Next offset of a partition's last checkpoint, 0 if there is none. Raises DiskError."""
+    return int(json.loads(disk.get(keys.partition_meta(partition)) or b"{}").get("next_offset", 0))
+
+
+def saved_digest_of(disk: FrozenDisk, partition: int) -> str:
+    """Digest of a partition's samples as of its last checkpoint. Raises CorruptError, DiskError."""
+    records = disk.scan(*keys.of_partition(keys.WINDOW, partition))
+    return digest_of({keys.parse_window(key): Window.decode(value, partition) for key, value in records})
 
 
 def commit_merge(

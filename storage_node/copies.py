@@ -23,6 +23,7 @@ from typing import Any
 from common.errors import RetryableError
 from common.wire.frames import CHUNK_BYTES, Kind, WireError, frame, json_frame
 from storage_node import keys
+from storage_node.checkpoint import saved_digest_of, saved_offset_of
 from storage_node.disk import Batch, Disk, FrozenDisk
 from storage_node.errors import NotHeld
 from storage_node.views import FORMAT_VERSION, Views
@@ -86,7 +87,9 @@ class Copies:
             # What is in RAM only would have to be read from the log again, which may have lost it.
             views.checkpoint(shard, now_s)
             disk = views.disk.freeze()
-            if views.shards.get(partition) is not shard or disk.get(keys.partition_meta(partition)) is None:
+            is_stored = disk.get(keys.partition_meta(partition)) is not None
+            # Of a partition that has never had a record nothing is stored, and that is all of it.
+            if views.shards.get(partition) is not shard or (not is_stored and views.saved_offset(partition)):
                 raise NotHeld(partition)
             name = secrets.token_hex(8)
             header = {
@@ -96,7 +99,9 @@ class Copies:
                 "format": FORMAT_VERSION,
                 "log": views.config.log_identity,
                 "retention_ms": views.config.retention_ms,
-                "next_offset": views.saved_offset(partition),
+                # Of the snapshot: the partition may have gone on since.
+                "next_offset": saved_offset_of(disk, partition),
+                "digest": saved_digest_of(disk, partition),
             }
             self._open[name] = _Open(disk, partition, header, now_s)
             return name
@@ -107,13 +112,38 @@ class Copies:
             now_s = self._clock()
             self._open = {name: one for name, one in self._open.items() if now_s - one.used_s < IDLE_S}
 
+    def header(self, name: str) -> dict[str, Any]:
+        """What the stream of a snapshot begins with. Raises CopyGone."""
+        return self._found(name).header
+
     def frames(self, name: str, after: bytes) -> Iterator[bytes]:
         """The stream of a snapshot behind a key, b'' for all of it. Raises CopyGone at once, DiskError later."""
+        return self._frames(name, self._found(name), after)
+
+    def pairs(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+        """All keys of a snapshot, ascending, and their values; then it is given back. Raises CopyGone at once."""
+        return self._paced(name, self._found(name))
+
+    def _found(self, name: str) -> _Open:
         with self._lock:
             found = self._open.get(name)
         if found is None:
             raise CopyGone("this copy has been given up; begin it anew")
-        return self._frames(name, found, after)
+        return found
+
+    def _paced(self, name: str, found: _Open) -> Iterator[tuple[bytes, bytes]]:
+        size = 0
+        try:
+            for key, value in _pairs(found.disk, found.partition, b""):
+                size += len(key) + len(value)
+                if size >= CHUNK_BYTES:
+                    found.used_s = self._clock()
+                    self._rate.spend(size)
+                    size = 0
+                yield key, value
+        finally:
+            with self._lock:
+                self._open.pop(name, None)
 
     def _frames(self, name: str, found: _Open, after: bytes) -> Iterator[bytes]:
         yield json_frame(Kind.HEADER, found.header)
@@ -162,6 +192,20 @@ def _pairs(disk: FrozenDisk, partition: int, after: bytes) -> Iterator[tuple[byt
             yield from disk.scan(start, end)
 
 
+def split_pairs(payload: memoryview) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of one payload. Raises WireError."""
+    at = 0
+    while at < len(payload):
+        if len(payload) - at < _LENGTHS.size:
+            raise WireError("a pair of a copy is cut off")
+        key_size, value_size = _LENGTHS.unpack_from(payload, at)
+        at += _LENGTHS.size
+        if key_size + value_size > len(payload) - at:
+            raise WireError("a pair of a copy is cut off")
+        yield bytes(payload[at : at + key_size]), bytes(payload[at + key_size : at + key_size + value_size])
+        at += key_size + value_size
+
+
 class CopyWriter:
     """Writes a copy of a partition to the disk. It is to be the only one who writes this partition's keys."""
 
@@ -185,32 +229,26 @@ class CopyWriter:
     def add(self, payload: memoryview) -> None:
         """Write a frame's pairs. Raises WireError, DiskError."""
         batch = Batch()
-        at = 0
-        while at < len(payload):
-            if len(payload) - at < _LENGTHS.size:
-                raise WireError("a pair of a copy is cut off")
-            key_size, value_size = _LENGTHS.unpack_from(payload, at)
-            at += _LENGTHS.size
-            if key_size + value_size > len(payload) - at:
-                raise WireError("a pair of a copy is cut off")
-            key = bytes(payload[at : at + key_size])
-            value = bytes(payload[at + key_size : at + key_size + value_size])
-            at += key_size + value_size
+        for key, value in split_pairs(payload):
             if key <= self.last_key or not any(first <= key < end for first, end in self._ranges):
                 raise WireError("a key of a copy is of another partition, or out of order")
             self.last_key = key
-            self.size_bytes += key_size + value_size
+            self.size_bytes += len(key) + len(value)
             if key == self._meta_key:
                 self._meta = value
             else:
                 batch.put(key, value)
         self._disk.write(batch)
 
-    def finish(self) -> None:
-        """Let the partition exist. Raises WireError, DiskError."""
-        if self._meta is None:
+    def finish(self, *, is_empty: bool = False) -> None:
+        """Let the partition exist. Raises WireError, DiskError.
+
+        is_empty: it has never had a record, so that nothing of it is stored.
+        """
+        if self._meta is None and (self.size_bytes or not is_empty):
             raise WireError("a copy lacks the partition's meta")
         batch = Batch()
-        batch.put(self._meta_key, self._meta)
+        if self._meta is not None:
+            batch.put(self._meta_key, self._meta)
         self._disk.write(batch)
         self._disk.flush()

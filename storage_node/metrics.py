@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from storage_node.acquiring import Acquirer
     from storage_node.auditing import Auditor
+    from storage_node.backup.schedule import Schedule
     from storage_node.service import StorageNode
 
 _NOT_OF_SAMPLES = ("quarantined_records", "tombstones")
@@ -115,6 +116,46 @@ class ClusterCollector:
             "Replicas of other nodes that differed from those of this node when they were compared last",
             value=len(self._auditor.differing),
         )
+
+
+class BackupCollector:
+    """What this node has done of its backups."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def collect(self) -> Iterator[Metric]:
+        schedule = self._schedule
+        yield GaugeMetricFamily(
+            "tabor_backup_last_success_timestamp_seconds",
+            "Start of the last period whose backup this node has done its part of; 0 before the first",
+            value=schedule.last_success_s,
+        )
+        yield GaugeMetricFamily(
+            "tabor_backup_interval_seconds", "How often backups are to be written", value=schedule.every_s
+        )
+        yield GaugeMetricFamily(
+            "tabor_backup_last_seconds", "How long this node's part of it took", value=schedule.last_seconds
+        )
+        moved = CounterMetricFamily(
+            "tabor_backup_bytes",
+            "Bytes of backups: sent, compressed; kept, of keys and values that the target had already",
+            labels=["what"],
+        )
+        moved.add_metric(["sent"], schedule.sent_bytes)
+        moved.add_metric(["kept"], schedule.kept_bytes)
+        yield moved
+        failures = CounterMetricFamily(
+            "tabor_backup_failures", "Backups that failed and are tried again, by error", labels=["reason"]
+        )
+        for reason, count in schedule.failures.items():
+            failures.add_metric([reason], count)
+        yield failures
+
+
+def register_backups(schedule: Schedule, registry: CollectorRegistry) -> None:
+    """Show what a node does of its backups."""
+    registry.register(BackupCollector(schedule))
 
 
 def register_cluster(acquirer: Acquirer, auditor: Auditor, registry: CollectorRegistry) -> None:

@@ -10,6 +10,7 @@ from common.wire.marks import COPY_PATH, REPAIR_PATH
 from common.wire.marks import PATH as MARK_PATH
 from common.wire.requests import MAX_WAIT_S, PATHS, VERSION
 
+_OF_A_PARTITION: Json = {"node": TEXT, "partition": WHOLE}
 _COUNTS = ("partition", "start", "next_offset", "high_watermark", "lag", "series", "samples", "bytes")
 
 
@@ -52,8 +53,26 @@ def read_paths() -> Json:
     }
 
 
-def peer_paths() -> Json:
-    """The paths of `storage_node.copies_http` and `marks_http`, for other nodes of the same version."""
+def copy_paths() -> Json:
+    """The path of `storage_node.copies_http`, for other nodes of the same version and for backups."""
+    copied = answer("a copy, as frames", MEDIA_TYPE, {"type": "string", "format": "binary"})
+    copy = record(v={"const": 1}, snapshot=TEXT, after=TEXT, **_OF_A_PARTITION)
+    return {COPY_PATH: _peer_post("For other nodes and backups: a copy of a partition", copy, copied)}
+
+
+def mark_paths() -> Json:
+    """The paths of `storage_node.marks_http`, for other nodes of the same version."""
+    windows: Json = {"type": "object", "additionalProperties": TEXT}
+    marked = answer("digests", "application/json", record(v={"const": 1}, digest=TEXT, windows=windows))
+    repaired = answer("it is fetched anew", "application/json", record(partition=WHOLE))
+    mark = record(v={"const": 1}, offset=WHOLE, **_OF_A_PARTITION)
+    return {
+        MARK_PATH: _peer_post("For other nodes: digests at a mark", mark, marked),
+        REPAIR_PATH: _peer_post("For other nodes: fetch a partition anew", mark, repaired),
+    }
+
+
+def _peer_post(summary: str, request: Json, well: Json) -> Json:
     refused = {
         400: "the request cannot be read",
         413: "it is too large",
@@ -62,23 +81,8 @@ def peer_paths() -> Json:
     }
     failure = record(type=TEXT, message=TEXT)
     failed = {str(status): answer(reason, "application/json", failure) for status, reason in refused.items()}
-    partition = {"node": TEXT, "partition": WHOLE}
-    copied = answer("a copy, as frames", MEDIA_TYPE, {"type": "string", "format": "binary"})
-    windows: Json = {"type": "object", "additionalProperties": TEXT}
-    marked = answer("digests", "application/json", record(v={"const": 1}, digest=TEXT, windows=windows))
-    repaired = answer("it is fetched anew", "application/json", record(partition=WHOLE))
-    copy = record(v={"const": 1}, snapshot=TEXT, after=TEXT, **partition)
-    mark = record(v={"const": 1}, offset=WHOLE, **partition)
-
-    def post(summary: str, request: Json, well: Json) -> Json:
-        body = {"application/json": {"schema": request}}
-        return {"post": operation(summary, {"200": well, **failed}, body=body)}
-
-    return {
-        COPY_PATH: post("For other nodes: a copy of a partition", copy, copied),
-        MARK_PATH: post("For other nodes: digests at a mark", mark, marked),
-        REPAIR_PATH: post("For other nodes: fetch a partition anew", mark, repaired),
-    }
+    body = {"application/json": {"schema": request}}
+    return {"post": operation(summary, {"200": well, **failed}, body=body)}
 
 
 def _evaluation() -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.calling import Caller, CallerFiles
 from common.errors import StartupError
@@ -16,6 +16,9 @@ from storage_node.config import ClusterConfig, NodeConfig
 from tabor.doors.connections import Limits
 from tabor.doors.door import Door
 from tabor.run import LogOptions
+
+if TYPE_CHECKING:
+    from storage_node.backup.schedule import BackupPlan
 
 
 def log(options: Mapping[str, Any]) -> LogOptions:
@@ -59,6 +62,17 @@ def cluster(options: Mapping[str, Any]) -> ClusterConfig:
         audit_every_s=options["audit_every"] / 1000,
         node_timeout_s=options["node_timeout"] / 1000,
     )
+
+
+def backup(options: Mapping[str, Any]) -> BackupPlan | None:
+    """Where and how often backups are written; None if they are not. Raises StartupError."""
+    if options["backup"] is None:
+        return None
+    from storage_node.backup.schedule import BackupPlan
+    from storage_node.backup.target import open_target
+
+    target = open_target(options["backup"], create=True)
+    return BackupPlan(target, options["backup_every"] / 1000, options["backup_keep"])
 
 
 def ingest(options: Mapping[str, Any]) -> IngestConfig:

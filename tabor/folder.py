@@ -9,11 +9,18 @@ from types import TracebackType
 
 from common.errors import StartupError
 
+RESTORE_MARK = "restore.json"
+"""There while a restore has been begun and not finished."""
+
 
 class DataFolder:
-    """A folder locked for this process until `close`; the kernel gives the lock back when the process dies."""
+    """A folder locked for this process until `close`; the kernel gives the lock back when the process dies.
 
-    def __init__(self, path: Path) -> None:
+    restoring: whether a folder that is half restored will do.
+    Raises StartupError.
+    """
+
+    def __init__(self, path: Path, *, restoring: bool = False) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -31,6 +38,12 @@ class DataFolder:
             raise StartupError(
                 f"the data folder {path} is in use by process {holder}; stop it or choose another with --data-dir"
             ) from None
+        if not restoring and (path / RESTORE_MARK).exists():
+            os.close(self._fd)
+            raise StartupError(
+                f"the data folder {path} is half restored; give the same `tabor restore` again, which goes on, or "
+                f"remove the folder"
+            )
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import prometheus_client
 
@@ -31,6 +32,13 @@ from tabor.readiness import NodeState
 from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.settings import Setting
 from tabor.values import Address
+
+if TYPE_CHECKING:
+    from storage_node.backup.schedule import BackupPlan, Schedule
+    from storage_node.copies import Copies
+
+COPY_RATE = 1 << 40
+"""Bytes a second that backups over HTTP may read: as fast as it goes; `tabor backup --rate` bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,7 @@ def run_all(
     ingest: IngestConfig,
     query: QueryConfig,
     settings: Sequence[Setting] = (),
+    backup: BackupPlan | None = None,
 ) -> None:
     """Serve until a signal; returns after a clean shutdown."""
     with ExitStack() as stack:
@@ -71,7 +80,7 @@ def run_all(
         opened = log.open(folder.path)
         stack.callback(opened.close)
         kernels.ensure()
-        serve(lambda: _serve(entrance, data_dir, opened, node, ingest, query, log, settings))
+        serve(lambda: _serve(entrance, data_dir, opened, node, ingest, query, log, settings, backup))
     say("stopped; everything acknowledged is on disk")
 
 
@@ -84,6 +93,7 @@ async def _serve(
     query_config: QueryConfig,
     log_options: LogOptions,
     settings: Sequence[Setting],
+    backup: BackupPlan | None,
 ) -> None:
     # Imported here, after the first line of output and the locks: these bring most of what start-up costs.
     from fastapi import Depends
@@ -97,6 +107,8 @@ async def _serve(
     from query.http_queries import router as queries_router
     from query.http_tenants import router as tenants_router
     from query.service import QueryService
+    from storage_node.copies import Copies
+    from storage_node.copies_http import router as copies_router
     from storage_node.http import router as node_router
     from storage_node.service import StorageNode
     from tabor.cluster.overview import of_one_process
@@ -108,9 +120,20 @@ async def _serve(
     node = StorageNode(log, node_config)
     ingestor = Ingestor(log, ingest_config, gate=node.healthy)
     queries = QueryService(node.store, query_config)
+    copies = Copies(lambda: node.views, COPY_RATE)
     state = NodeState(node, log.failure if isinstance(log, LocalLog) else lambda: None)
     app = build_app(
-        state.readiness, "ingest", "query", "queries", "tenants", "admin", "status", "page", "process", "cluster"
+        state.readiness,
+        "ingest",
+        "query",
+        "queries",
+        "tenants",
+        "admin",
+        "status",
+        "copies",
+        "page",
+        "process",
+        "cluster",
     )
     ingest_routes = (
         import_router(ingestor),
@@ -118,7 +141,7 @@ async def _serve(
         admin_router(ingestor.delete, ingest_config.tenancy, ingestor.delete_tenant),
     )
     query_routes = query_router(queries, VERSION), queries_router(queries), tenants_router(queries)
-    for routes in (*query_routes, node_router(node), *ingest_routes):
+    for routes in (*query_routes, node_router(node), copies_router(node_config.name, copies), *ingest_routes):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
     local = isinstance(log, LocalLog)
     overview = of_one_process(
@@ -136,6 +159,8 @@ async def _serve(
     app.include_router(process_router("run", settings, limits))
     app.include_router(page_router())
     ingestor.start()
+    schedule = _schedule(backup, copies, node_config.name, log.partitions)
+    expiring = asyncio.create_task(_expire(copies))
     try:
         async with serving(in_front_of(app, ingestor), entrance) as stop:
             if await first_of(stop, asyncio.to_thread(node.start)):
@@ -149,6 +174,8 @@ async def _serve(
             if state.started and await state.until_ready(stop):
                 supervisor.ready()
                 kernels.preload_in_background()
+                if schedule is not None:
+                    schedule.start()
                 url = entrance.url
                 say(f"remote_write url:  {url}/api/v1/write")
                 say(f"queries:           {url}/api/v1/query (Grafana: Prometheus data source {url})")
@@ -158,6 +185,30 @@ async def _serve(
             await stop.wait()
             say("stopping: finishing requests under way")
     finally:
+        expiring.cancel()
         await asyncio.to_thread(ingestor.close)
         await asyncio.to_thread(queries.close)
+        if schedule is not None:
+            await asyncio.to_thread(schedule.close)
         await asyncio.to_thread(node.close)
+
+
+async def _expire(copies: Copies) -> None:
+    """Give back the snapshots of backups that were cut off: they keep files from being freed."""
+    from storage_node.copies import IDLE_S
+
+    while True:
+        await asyncio.sleep(IDLE_S)
+        await asyncio.to_thread(copies.expire)
+
+
+def _schedule(plan: BackupPlan | None, copies: Copies, name: str, partitions: int) -> Schedule | None:
+    """The backups of the one node, which has everything."""
+    if plan is None:
+        return None
+    from storage_node.backup.schedule import Schedule
+    from storage_node.metrics import register_backups
+
+    schedule = Schedule(plan, copies, name, partitions, lambda: range(partitions))
+    register_backups(schedule, prometheus_client.REGISTRY)
+    return schedule

@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
 from common.calling import Caller
 from common.control.events import MAX_NAME_BYTES
 from common.control.kafka import KafkaControlTopic
-from common.control.members import LIVE_S
+from common.control.members import LIVE_S, Member
 from common.errors import LogUnavailable, StartupError
 from common.log.base import Log
 from common.log.kafka import KafkaLog
@@ -45,6 +45,11 @@ from tabor.serving import Entrance, build_app, first_of, listen, serve, serving
 from tabor.settings import Setting
 from tabor.values import Address
 
+if TYPE_CHECKING:
+    from storage_node.backup.schedule import BackupPlan, Schedule
+    from storage_node.copies import Copies
+    from storage_node.service import StorageNode
+
 PROBE_S = 1.0
 READ_TOPIC_S = 30.0
 
@@ -65,6 +70,7 @@ def run_storage_node(
     log_options: LogOptions,
     config: NodeConfig,
     cluster: ClusterConfig,
+    backup: BackupPlan | None = None,
     *,
     caller: Caller,
     advertise: Address | None = None,
@@ -84,7 +90,7 @@ def run_storage_node(
         membership = _follow(log_options, cluster.node_timeout_s, stack)
         serve(
             lambda: _serve_storage_node(
-                entrance, reached_at, caller, folder.path, log, membership, config, cluster
+                entrance, reached_at, caller, folder.path, log, membership, config, cluster, backup
             )
         )
     say("stopped; the views are on disk")
@@ -155,6 +161,7 @@ async def _serve_storage_node(
     membership: Membership,
     config: NodeConfig,
     cluster: ClusterConfig,
+    backup: BackupPlan | None,
 ) -> None:
     from fastapi import Depends
 
@@ -172,13 +179,15 @@ async def _serve_storage_node(
 
     node = StorageNode(log, config)
     state = NodeState(node)
-    acquirer = Acquirer(log, lambda: node.views, use_peers=cluster.use_peers, caller=caller)
+    backups = None if backup is None else backup.target
+    acquirer = Acquirer(log, lambda: node.views, use_peers=cluster.use_peers, caller=caller, backups=backups)
     copies = Copies(lambda: node.views, cluster.copy_rate_bytes_per_s)
+    schedule = None if backup is None else _schedule(backup, copies, membership, node, config.name, log.partitions)
     assigner = Assigner(membership, node, config.name, acquirer, copies, rebuild_after_s=cluster.rebuild_after_s)
     says = Announcement(config.name, reached_at, log.partitions, state=assigner.state, replicas=cluster.replicas)
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store, evaluate=evaluate)
-    app = build_app(state.readiness, "reads", "peers", "status")
+    app = build_app(state.readiness, "reads", "copies", "marks", "status")
     auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s, caller=caller)
     peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)
     for routes in (router(node), reads.router(), *peers):
@@ -202,6 +211,8 @@ async def _serve_storage_node(
             if state.started and await state.until_ready(stop):
                 supervisor.ready()
                 kernels.preload_in_background()
+                if schedule is not None:
+                    schedule.start()
                 held = len(node.views.shards)
                 say(f"node:              {config.name}, {held} of {log.partitions} partitions")
                 say(f"reads:             {reached_at} (state: {entrance.url}/api/v1/status/partitions)")
@@ -213,11 +224,36 @@ async def _serve_storage_node(
             await asyncio.to_thread(announcer.leave)
     finally:
         await asyncio.to_thread(announcer.leave)
+        if schedule is not None:
+            await asyncio.to_thread(schedule.close)
         await asyncio.to_thread(auditor.close)
         await asyncio.to_thread(assigner.close)
         await asyncio.to_thread(acquirer.close)
         await asyncio.to_thread(reads.close)
         await asyncio.to_thread(node.close)
+
+
+def _schedule(
+    plan: BackupPlan, copies: Copies, membership: Membership, node: StorageNode, name: str, n_partitions: int
+) -> Schedule:
+    """The backups of a node of a cluster: of the partitions of which it is the first that is there."""
+    from storage_node.assignment import chosen_for
+    from storage_node.backup.schedule import Schedule
+    from storage_node.metrics import register_backups
+
+    def live() -> dict[str, Member]:
+        return membership.live(membership.cluster())
+
+    schedule = Schedule(
+        plan,
+        copies,
+        name,
+        n_partitions,
+        lambda: chosen_for(name, node.ready_partitions(), live()),
+        prunes=lambda: name == min(live(), default=name),
+    )
+    register_backups(schedule, prometheus_client.REGISTRY)
+    return schedule
 
 
 async def _serve_query(

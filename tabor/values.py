@@ -97,6 +97,16 @@ def format_duration(duration_ms: int) -> str:
     return text
 
 
+def format_size(n_bytes: float) -> str:
+    """A size for people: '3.2 MiB'."""
+    size, unit = float(n_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
 def format_time(time_ms: int) -> str:
     """ISO 8601 in UTC, or the number where the calendar ends."""
     try:

@@ -178,6 +178,21 @@ class LogDisk:
         found, offset = _KEY.unpack(iterator.key())
         return int(offset) if found == partition else -1
 
+    def begin_at(self, offsets: Sequence[int], time_ms: int) -> None:
+        """Let a log that has no records begin at these offsets, as if what is below had been removed.
+
+        Raises:
+            DiskError: it has records, or RocksDB refused.
+        """
+        if any(self.next_offsets) or len(offsets) != self.partitions:
+            raise DiskError("only an empty log can be told where to begin")
+        try:
+            self._db.put(_START_KEY, Mark(time_ms, 0, tuple(offsets)).encode())
+            self._db.flush_wal(True)
+        except Exception as error:
+            raise DiskError(str(error)) from None
+        self._load()
+
     def write(self, records: Sequence[LogRecord]) -> None:
         """Make records durable.
 

@@ -12,6 +12,7 @@ import threading
 import click
 
 from common.errors import TaborError
+from tabor.cli.backup import backup, restore
 from tabor.cli.cluster import cluster
 from tabor.cli.completion import completion
 from tabor.cli.doctor import doctor
@@ -90,6 +91,8 @@ for _command in (
     placement,
     cluster,
     tenant,
+    backup,
+    restore,
     web_config,
     completion,
 ):

@@ -169,6 +169,16 @@ log_retention = options_of(
         help="How large the local log may grow before its oldest records go.",
     ),
 )
+backups = options_of(
+    option(
+        "--backup",
+        default=None,
+        show_default="none",
+        help="Where to write backups: a folder, or s3://bucket/prefix with AWS_* in the environment.",
+    ),
+    option("--backup-every", type=DURATION_MS, default="1d", help="How often."),
+    option("--backup-keep", type=click.IntRange(1), default=7, help="How many whole backups stay there."),
+)
 ingest_limits = options_of(
     option("--max-body-bytes", type=SIZE_BYTES, default="32MiB", help="Largest write request, decompressed."),
     option(

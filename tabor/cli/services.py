@@ -9,6 +9,7 @@ import click
 
 from tabor import starting
 from tabor.cli.options import (
+    backups,
     data_dir,
     door,
     ingest_limits,
@@ -47,6 +48,7 @@ from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
     retention,
     log_retention,
     tenancy,
+    backups,
     ingest_limits,
     query_limits,
 )
@@ -74,6 +76,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         configs.ingest(options),
         configs.query(options),
         settings,
+        configs.backup(options),
     )
 
 
@@ -131,6 +134,7 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     node_timeout,
     option("--copy-rate", type=SIZE_BYTES, default="100MiB", help="Bytes a second that other nodes may copy."),
     option("--audit-every", type=DURATION_MS, default="5m", help="How often replicas are compared."),
+    backups,
 )
 @click.pass_context
 def storage_node(ctx: click.Context, /, **options: Any) -> None:
@@ -147,6 +151,7 @@ def storage_node(ctx: click.Context, /, **options: Any) -> None:
         configs.log(options),
         configs.node(options, name=options["name"]),
         configs.cluster(options),
+        configs.backup(options),
         caller=configs.caller(options, "node_"),
         advertise=options["advertise"],
     )

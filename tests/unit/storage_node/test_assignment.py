@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.control.events import Layout, Presence, Seat
 from common.control.members import Member
-from storage_node.assignment import Targets, decide, long_silent, sources_of
+from storage_node.assignment import Targets, chosen_for, decide, long_silent, sources_of
 
 
 def seats(*names: str, **presences: Presence) -> dict[int, Seat]:
@@ -116,3 +116,15 @@ def change(rng: random.Random, everybody: dict[int, Seat], held: dict[str, set[i
         ordinal = max(everybody) + 1
         everybody[ordinal] = Seat(ordinal, f"n{ordinal}", Presence.IN)
         held[f"n{ordinal}"] = set()
+
+
+def test_each_partition_is_looked_after_by_one_of_those_that_have_it() -> None:
+    live = {name: member(name, range(30)) for name in "abc"} | {"d": member("d", {1}, frozenset({2}))}
+    chosen = {name: chosen_for(name, range(30), live) for name in live}
+    assert sorted(sum(chosen.values(), [])) == list(range(30))
+    assert all(len(chosen[name]) > 3 for name in "abc"), "the work is spread"
+    del live["a"]
+    left = {name: chosen_for(name, range(30), live) for name in live}
+    assert sorted(sum(left.values(), [])) == list(range(30))
+    assert all(set(chosen[name]) <= set(left[name]) for name in "bc"), "nothing else moves"
+    assert chosen_for("a", range(30), live) == [], "who is not live does nothing"

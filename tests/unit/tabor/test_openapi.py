@@ -33,13 +33,6 @@ def reads() -> NodeReads:
     return NodeReads("node", NOTHING, evaluate=NOTHING)
 
 
-def peer_routes() -> APIRouter:
-    routes = APIRouter()
-    for some in (copies_router("node", NOTHING), marks_router("node", NOTHING, NOTHING)):
-        routes.routes.extend(some.routes)
-    return routes
-
-
 def ingest_routes() -> APIRouter:
     routes = APIRouter()
     for some in (import_http.router(NOTHING), otlp_http.router(NOTHING)):
@@ -69,7 +62,8 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("cluster", cluster_router(NOTHING)),
         ("status", node_router(NOTHING)),
         ("reads", reads().router()),
-        ("peers", peer_routes()),
+        ("copies", copies_router("node", NOTHING)),
+        ("marks", marks_router("node", NOTHING, NOTHING)),
         ("ingest", ingest_routes()),
         ("admin", admin_router(NOTHING, Tenancy.OFF, NOTHING)),
     ],

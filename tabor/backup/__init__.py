@@ -1,0 +1,1 @@
+"""The commands `tabor backup` and `tabor restore`."""
