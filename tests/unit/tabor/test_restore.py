@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,9 +69,9 @@ class Origin:
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Origin:
     folder = tmp_path_factory.mktemp("origin")
-    yield Origin(folder / "data", str(folder / "backups"))
+    return Origin(folder / "data", str(folder / "backups"))
 
 
 def bring_back(
