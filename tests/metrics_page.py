@@ -107,7 +107,7 @@ def _collected() -> Iterator[Metric]:
     from common.membership_metrics import MembershipCollector
     from common.rocksdb import RocksCollector
     from storage_node.config import NodeConfig
-    from storage_node.metrics import ClusterCollector, NodeCollector
+    from storage_node.metrics import BackupCollector, ClusterCollector, NodeCollector
     from storage_node.service import StorageNode
     from tabor.server_metrics import ServerCollector
     from tests.memory_control import Broker
@@ -120,9 +120,13 @@ def _collected() -> Iterator[Metric]:
         node.start()
         stack.callback(node.close)
         nothing: Any = SimpleNamespace(copied=0, copying={}, comparisons=0, differing={})
+        backups: Any = SimpleNamespace(
+            last_success_s=0.0, every_s=0.0, last_seconds=0.0, sent_bytes=0, kept_bytes=0, failures={"": 0}
+        )
         collectors: list[Any] = [
             NodeCollector(node),
             ClusterCollector(nothing, nothing),
+            BackupCollector(backups),
             LocalLogCollector(log),
             RocksCollector({"views": node.rocksdb, "log": log.properties}),
             MembershipCollector(Membership(Broker().topic())),
