@@ -31,6 +31,7 @@ ALLOWED = {
 
 STATED = {
     "atheris": ("Apache-2.0", "its metadata say nothing; the LICENSE of its repository does"),
+    "python-dateutil": ("Apache-2.0 AND BSD-3-Clause", "'Dual License' in its metadata; its LICENSE says which"),
 }
 """What the metadata of a package leave open, and where it is said."""
 
