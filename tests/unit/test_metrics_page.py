@@ -10,7 +10,21 @@ import pytest
 from tests.metrics_page import PAGE, SERVICES, Described, described, page
 
 ROOT = Path(__file__).parents[2]
-LABELS = {"api", "code", "db", "method", "outcome", "part", "read", "reason", "route", "stage", "status", "tier"}
+LABELS = {
+    "api",
+    "code",
+    "db",
+    "method",
+    "what",
+    "outcome",
+    "part",
+    "read",
+    "reason",
+    "route",
+    "stage",
+    "status",
+    "tier",
+}
 LABELS |= {"type", "version", "target", "kind", "limit"}
 """Labels that have few values, none of them from users' data."""
 
