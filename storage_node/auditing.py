@@ -53,6 +53,8 @@ class Auditor:
         """Replicas that were compared with this node's."""
         self.differing: frozenset[tuple[int, str]] = frozenset()
         """(partition, node) of replicas that differed when they were compared last."""
+        self.compared: dict[tuple[int, str], tuple[int, bool]] = {}
+        """Offset of the mark, and whether the digests were equal, of each when it was compared last."""
 
     def start(self) -> None:
         self._thread.start()
@@ -79,6 +81,7 @@ class Auditor:
 
     def _note(self, partition: int, node: str, mine: Mark, theirs: Mark) -> None:
         replica = partition, node
+        self.compared[replica] = mine.offset, mine.digest == theirs.digest
         if mine.digest == theirs.digest:
             self.differing -= {replica}
             return

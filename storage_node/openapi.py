@@ -8,6 +8,7 @@ from common.wire.evaluation import MAX_STEP_MS
 from common.wire.frames import MEDIA_TYPE
 from common.wire.marks import COPY_PATH, REPAIR_PATH
 from common.wire.marks import PATH as MARK_PATH
+from common.wire.reports import PATH as REPORT_PATH
 from common.wire.requests import MAX_WAIT_S, PATHS, VERSION
 
 _OF_A_PARTITION: Json = {"node": TEXT, "partition": WHOLE}
@@ -70,6 +71,14 @@ def mark_paths() -> Json:
         MARK_PATH: _peer_post("For other nodes: digests at a mark", mark, marked),
         REPAIR_PATH: _peer_post("For other nodes: fetch a partition anew", mark, repaired),
     }
+
+
+def report_paths() -> Json:
+    """The path of `storage_node.report_http`, for query servers of the same version."""
+    rows = array({"type": "array"})
+    reported = answer("what it knows", "application/json", record(v={"const": 1}, compared=rows, copying=rows))
+    asked = record(v={"const": 1}, offset=WHOLE, **_OF_A_PARTITION)
+    return {REPORT_PATH: _peer_post("For query servers: audits and copies", asked, reported)}
 
 
 def _peer_post(summary: str, request: Json, well: Json) -> Json:

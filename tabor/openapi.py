@@ -90,6 +90,7 @@ _PATHS = {
     "reads": storage_node.openapi.read_paths,
     "copies": storage_node.openapi.copy_paths,
     "marks": storage_node.openapi.mark_paths,
+    "report": storage_node.openapi.report_paths,
     "status": storage_node.openapi.paths,
     "page": _page,
     "process": _process,

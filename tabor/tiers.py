@@ -175,6 +175,7 @@ async def _serve_storage_node(
     from storage_node.marks_http import router as marks_router
     from storage_node.metrics import register_cluster
     from storage_node.reads_http import NodeReads
+    from storage_node.report_http import router as report_router
     from storage_node.service import StorageNode
 
     node = StorageNode(log, config)
@@ -187,9 +188,13 @@ async def _serve_storage_node(
     says = Announcement(config.name, reached_at, log.partitions, state=assigner.state, replicas=cluster.replicas)
     announcer = Announcer(membership, says)
     reads = NodeReads(config.name, node.store, evaluate=evaluate)
-    app = build_app(state.readiness, "reads", "copies", "marks", "status")
+    app = build_app(state.readiness, "reads", "copies", "marks", "report", "status")
     auditor = Auditor(membership, log, node, config.name, every_s=cluster.audit_every_s, caller=caller)
-    peers = copies_router(config.name, copies), marks_router(config.name, node, assigner.repair)
+    peers = (
+        copies_router(config.name, copies),
+        marks_router(config.name, node, assigner.repair),
+        report_router(config.name, acquirer, auditor),
+    )
     for routes in (router(node), reads.router(), *peers):
         app.include_router(routes, dependencies=[Depends(state.require_started)])
 
@@ -298,7 +303,7 @@ async def _serve_query(
     server_metrics.register(readiness, "query")
     for routes in (router(queries, VERSION), queries_router(queries), tenants_router(queries), page_router()):
         app.include_router(routes)
-    app.include_router(cluster_router(of_cluster(membership, log)))
+    app.include_router(cluster_router(of_cluster(membership, log, caller)))
     app.include_router(process_router("query", settings, query_limits(queries)))
     try:
         async with serving(app, entrance) as stop:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from common.calling import ANONYMOUS, Caller
 from common.errors import RetryableError
-from common.wire import marks
+from common.wire import marks, reports
 from common.wire.frames import WireError, parse_object
+from common.wire.reports import Report
 
 TIMEOUT_S = 10.0
 _PAUSE_S = 0.2
@@ -39,7 +40,13 @@ def ask_to_repair(node: str, address: str, partition: int, caller: Caller = ANON
     _post(caller, address, marks.REPAIR_PATH, marks.encode_request(node, partition, 0))
 
 
-def _post(caller: Caller, address: str, path: str, body: bytes) -> bytes:
+def fetch_report(node: str, address: str, caller: Caller, timeout_s: float) -> Report:
+    """What a node's audits have found, and what it copies. Raises RetryableError."""
+    request = marks.encode_request(node, 0, 0)
+    return reports.parse_report(_post(caller, address, reports.PATH, request, timeout_s))
+
+
+def _post(caller: Caller, address: str, path: str, body: bytes, timeout_s: float = TIMEOUT_S) -> bytes:
     import httpx
 
     try:
@@ -47,7 +54,7 @@ def _post(caller: Caller, address: str, path: str, body: bytes) -> bytes:
             caller.url(address, path),
             content=body,
             headers=caller.headers(),
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             trust_env=False,
             verify=caller.context(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from common.errors import LogUnavailable, RetryableError, StartupError
@@ -14,6 +14,7 @@ from tabor.cluster.states import ClusterStatus, LogStatus, NodeStatus, Partition
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
+    from common.calling import Caller
     from common.log.kafka import KafkaLog
     from common.membership import Membership
     from storage_node.service import Progress
@@ -26,12 +27,14 @@ _FORMAT = 1
 Overview = Callable[[], tuple[ClusterStatus, LogStatus]]
 
 
-def of_cluster(membership: Membership, log: KafkaLog) -> Overview:
+def of_cluster(membership: Membership, log: KafkaLog, caller: Caller) -> Overview:
     """That of the cluster that a query server follows."""
     # Imported here: `tabor run` has no Kafka, which costs a while to load.
     from tabor.cluster.reading import Reading
+    from tabor.cluster.reports import Reports, with_reports
     from tabor.cluster.status import status_of
 
+    reports = Reports(caller)
     retention: list[tuple[int | None, int | None]] = []
 
     def overview() -> tuple[ClusterStatus, LogStatus]:
@@ -39,6 +42,8 @@ def of_cluster(membership: Membership, log: KafkaLog) -> Overview:
             status = status_of(Reading(membership, log))
         except StartupError as error:
             raise RetryableError(str(error)) from None
+        told = reports.of(membership.live(membership.cluster()))
+        status = replace(status, partition_states=[with_reports(one, told) for one in status.partition_states])
         try:
             # Asked once: who changes it restarts the query servers, or reads Kafka's own tools.
             if not retention:

@@ -25,12 +25,18 @@ class ReplicaStatus:
     """A partition on a node. state: 'whole', 'coming' while it is fetched or replayed, or 'missing'.
 
     next_offset, lag: None if the node does not tell, or the log does not.
+    digest: 'equal' or 'differs', as it was when replicas were compared last, at offset `compared_at` of the log.
+    copied_from, copied_bytes: of a copy under way. These are told by `/api/v1/status/cluster` only.
     """
 
     node: str
     state: str
     next_offset: int | None
     lag: int | None
+    digest: str | None = None
+    compared_at: int | None = None
+    copied_from: str | None = None
+    copied_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,10 @@ interface Replica {
   state: "whole" | "coming" | "missing";
   next_offset: number | null;
   lag: number | null;
+  digest: "equal" | "differs" | null;
+  compared_at: number | null;
+  copied_from: string | null;
+  copied_bytes: number | null;
 }
 
 interface Partition {
@@ -54,6 +58,7 @@ const DIGESTS_EVERY_MS = 15_000;
 
 /** Records by which a replica may be behind without that meaning anything, a little, and much. */
 function lagClass(replica: Replica): string {
+  if (replica.digest === "differs") return "lag-3";
   if (replica.state === "missing") return "lag-missing";
   const lag = replica.lag;
   if (lag === null) return "lag-unknown";
@@ -75,7 +80,7 @@ export function ClusterView() {
       <Nodes nodes={data.nodes} />
       <Grid data={data} before={before} />
       <Log data={data} />
-      {data.log.kind === "local" || data.replicas === 1 ? <Views /> : <Audit />}
+      {data.log.kind === "local" || data.replicas === 1 ? <Views /> : <Audit data={data} />}
     </>
   );
 }
@@ -171,6 +176,14 @@ function secondsLeft(replica: Replica, partition: number, data: Cluster, before?
   return pace > 0 ? replica.lag / pace : undefined;
 }
 
+/** At what pace a copy arrives; how large it will be nobody says. */
+function copyPace(replica: Replica, partition: number, data: Cluster, before?: Cluster): string {
+  const old = before?.partition_states.find((one) => one.partition === partition)?.replicas.find((one) => one.node === replica.node);
+  if (!old?.copied_bytes || replica.copied_bytes === null || data.time <= before!.time) return "";
+  const pace = (replica.copied_bytes - old.copied_bytes) / (data.time - before!.time);
+  return pace > 0 ? `, ${bytes(Math.round(pace))} a second` : "";
+}
+
 function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
   const names = useMemo(() => [...new Set(data.partition_states.flatMap(({ replicas }) => replicas.map(({ node }) => node)))].sort(), [data]);
   const moving = data.partition_states.flatMap(({ partition, high_watermark, replicas }) =>
@@ -181,7 +194,7 @@ function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
       <h2>Partitions and their replicas</h2>
       <p class="muted key" aria-hidden="true">
         records behind the log: <span class="cell lag-0">≤ 10</span> <span class="cell lag-1">≤ 1,000</span> <span class="cell lag-2">≤ 100,000</span>{" "}
-        <span class="cell lag-3">more</span> <span class="cell lag-missing">missing</span>
+        <span class="cell lag-3">more</span> <span class="cell lag-missing">missing</span> = digest was equal when compared last
       </p>
       <div class="scroll" tabIndex={0} role="region" aria-label="Partitions and their replicas">
         <table class="grid">
@@ -209,9 +222,12 @@ function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
                   const replica = replicas.find(({ node }) => node === name);
                   if (!replica) return <td key={name} class="cell" aria-label="not here" />;
                   const lag = replica.lag === null ? "?" : whole(replica.lag);
+                  const compared = replica.compared_at === null ? "" : `, digest ${replica.digest} at offset ${whole(replica.compared_at)}`;
                   return (
-                    <td key={name} class={`cell ${lagClass(replica)}`} title={`${replica.state}, next offset ${replica.next_offset ?? "?"}, lag ${lag}`}>
-                      {replica.state === "missing" ? "missing" : replica.state === "coming" ? `coming, ${lag} behind` : replica.lag ? `${lag} behind` : "whole"}
+                    <td key={name} class={`cell ${lagClass(replica)}`} title={`${replica.state}, next offset ${replica.next_offset ?? "?"}, lag ${lag}${compared}`}>
+                      {replica.digest === "differs" ? "digest differs, " : ""}
+                      {replica.copied_from !== null ? "copying" : replica.state === "missing" ? "missing" : replica.state === "coming" ? `coming, ${lag} behind` : replica.lag ? `${lag} behind` : "whole"}
+                      {replica.digest === "equal" && " ="}
                     </td>
                   );
                 })}
@@ -233,8 +249,12 @@ function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
                   <span>
                     partition {partition} on {replica.node}
                   </span>
-                  {replica.next_offset === null ? (
-                    <span class="muted">not there yet: it waits, or a copy of another node is on its way</span>
+                  {replica.copied_from !== null ? (
+                    <span>
+                      copied from {replica.copied_from}: {bytes(replica.copied_bytes ?? 0)} are here{copyPace(replica, partition, data, before)}
+                    </span>
+                  ) : replica.next_offset === null ? (
+                    <span class="muted">not there yet: it waits</span>
                   ) : (
                     <>
                       <meter min={0} max={1} value={whole_ > 0 ? (replica.next_offset - start) / whole_ : 1} aria-label={`Progress of partition ${partition}`} />
@@ -317,13 +337,21 @@ function Views() {
   );
 }
 
-function Audit() {
+function Audit({ data }: { data: Cluster }) {
+  const replicas = data.partition_states.flatMap((one) => one.replicas.map((replica) => ({ ...replica, partition: one.partition })));
+  const compared = replicas.filter(({ digest }) => digest !== null).length;
+  const differ = replicas.filter(({ digest }) => digest === "differs").map(({ partition, node }) => `partition ${partition} on ${node}`);
   return (
     <section class="card">
       <h2>Digests</h2>
       <p>
-        Nodes compare their replicas by themselves (<code>--audit-every</code>) and log what differs; <code>tabor_storage_node_differing_replicas</code> counts
-        it. <code>tabor cluster verify</code> compares all of them at one offset now.
+        {compared === 0
+          ? "No replica has been compared yet."
+          : differ.length
+            ? `Different when they were compared last: ${differ.slice(0, 20).join(", ")}.`
+            : `${whole(compared)} replicas were equal when they were compared last.`}{" "}
+        Nodes compare their replicas by themselves (<code>--audit-every</code>); <code>tabor cluster verify</code> compares all of them now, and with{" "}
+        <code>--repair</code> fetches those anew that differ from the majority.
       </p>
     </section>
   );

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
+from common.calling import ANONYMOUS
 from common.control.members import Member
 from common.errors import RetryableError
 from common.log.base import Append
 from common.membership import Membership
 from common.record import NOTHING, encode_record
 from common.store import NotCaughtUp
-from common.wire.peers import ask_to_repair, fetch_mark
+from common.wire.frames import WireError
+from common.wire.peers import ask_to_repair, fetch_mark, fetch_report
+from common.wire.reports import Report, parse_report
+from storage_node.acquiring import Copying
 from storage_node.auditing import Auditor
 from storage_node.config import NodeConfig
 from storage_node.errors import NotHeld
 from storage_node.marks import MAX_MARKS
 from storage_node.marks_http import router
+from storage_node.report_http import router as report_router
 from storage_node.service import StorageNode
 from tests.memory_control import Broker
 from tests.memory_log import MemoryLog
@@ -106,11 +112,31 @@ def test_an_audit_names_the_replica_and_the_window_that_differ_until_they_do_not
         with capture_logs() as logs:
             audit.audit(1, [member(address)])
         assert audit.differing == {(1, "b")}
+        assert [same for _, same in audit.compared.values()] == [False]
         (said,) = [one for one in logs if one["event"] == "replicas_differ"]
         assert (said["node"], said["partition"], said["window_start_ms"]) == ("b", 1, number * 4 * 3_600_000)
         window.lane_a ^= 1
         audit.audit(1, [member(address)])
         assert audit.differing == frozenset()
+        assert [same for _, same in audit.compared.values()] == [True]
+
+
+def test_a_node_reports_its_audits_and_copies(nodes: list[StorageNode], log: MemoryLog) -> None:
+    audit = auditor(nodes[0], log)
+    audit.compared[1, "b"] = 7, True
+    acquirer: Any = SimpleNamespace(copying={3: Copying(3, "c", 500)})
+    app = FastAPI()
+    app.include_router(report_router("a", acquirer, audit))
+    with served(app) as address:
+        assert fetch_report("a", address, ANONYMOUS, 5.0) == Report({(1, "b"): (7, True)}, {3: ("c", 500)})
+        with pytest.raises(RetryableError, match="this is node 'a', not 'z'"):
+            fetch_report("z", address, ANONYMOUS, 5.0)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"v":2}', b'{"v":1,"compared":[[1]],"copying":[]}'])
+def test_what_is_no_report_is_refused(body: bytes) -> None:
+    with pytest.raises(WireError):
+        parse_report(body)
 
 
 def test_a_peer_that_does_not_answer_is_not_compared(

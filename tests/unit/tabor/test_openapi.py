@@ -21,6 +21,7 @@ from storage_node.copies_http import router as copies_router
 from storage_node.http import router as node_router
 from storage_node.marks_http import router as marks_router
 from storage_node.reads_http import NodeReads
+from storage_node.report_http import router as report_router
 from tabor.cluster.overview import router as cluster_router
 from tabor.openapi import document
 from tabor.page.process import router as process_router
@@ -64,6 +65,7 @@ def routed(routes: APIRouter) -> set[tuple[str, str]]:
         ("reads", reads().router()),
         ("copies", copies_router("node", NOTHING)),
         ("marks", marks_router("node", NOTHING, NOTHING)),
+        ("report", report_router("node", NOTHING, NOTHING)),
         ("ingest", ingest_routes()),
         ("admin", admin_router(NOTHING, Tenancy.OFF, NOTHING)),
     ],

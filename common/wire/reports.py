@@ -1,0 +1,48 @@
+"""What a storage node tells of its audits and copies, as JSON (`docs/format/copy-api.md`, 'Report')."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from common.wire.frames import WireError, parse_object
+
+PATH = "/internal/v1/report"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """compared: offset and whether the digests were equal, by partition and other node, when compared last.
+
+    copying: source and bytes that have arrived, by partition.
+    """
+
+    compared: dict[tuple[int, str], tuple[int, bool]]
+    copying: dict[int, tuple[str, int]]
+
+
+def encode_report(report: Report) -> bytes:
+    return orjson.dumps(
+        {
+            "v": VERSION,
+            "compared": [[*replica, *found] for replica, found in sorted(report.compared.items())],
+            "copying": [[partition, *found] for partition, found in sorted(report.copying.items())],
+        }
+    )
+
+
+def parse_report(body: bytes) -> Report:
+    """Raises WireError."""
+    content = parse_object(memoryview(body))
+    try:
+        if content["v"] != VERSION:
+            raise WireError("the report is of another version")
+        compared = {
+            (int(p), str(node)): (int(offset), bool(same)) for p, node, offset, same in content["compared"]
+        }
+        copying = {int(p): (str(source), int(size)) for p, source, size in content["copying"]}
+    except (KeyError, TypeError, ValueError):
+        raise WireError("the answer is no report") from None
+    return Report(compared, copying)
