@@ -60,7 +60,9 @@ def with_reports(partition: PartitionStatus, reports: Mapping[str, Report]) -> P
 
     def told(replica: ReplicaStatus) -> ReplicaStatus:
         audits = [(offset, same) for node, (auditor, offset, same) in found.items() if replica.node == auditor]
-        if replica.node in found:
+        if replica.state == "missing":
+            pass
+        elif replica.node in found:
             _, offset, same = found[replica.node]
             replica = replace(replica, digest="equal" if same else "differs", compared_at=offset)
         elif audits:

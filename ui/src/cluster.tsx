@@ -194,7 +194,7 @@ function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
       <h2>Partitions and their replicas</h2>
       <p class="muted key" aria-hidden="true">
         records behind the log: <span class="cell lag-0">≤ 10</span> <span class="cell lag-1">≤ 1,000</span> <span class="cell lag-2">≤ 100,000</span>{" "}
-        <span class="cell lag-3">more</span> <span class="cell lag-missing">missing</span> = digest was equal when compared last
+        <span class="cell lag-3">more</span> <span class="cell lag-missing">missing</span> with =, its digest was equal when compared last
       </p>
       <div class="scroll" tabIndex={0} role="region" aria-label="Partitions and their replicas">
         <table class="grid">
