@@ -21,6 +21,8 @@ from tests.processes import Process
 
 ALERTS = Path(__file__).parents[1] / "docs" / "alerts" / "tabor.yml"
 CLOCK = "tabor_server_clock_seconds"
+MOMENT = "_timestamp_seconds"
+"""What names of metrics end with that are moments; 0 is none."""
 STEP_S = 30
 _CASE_S = 86_400
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
@@ -90,7 +92,7 @@ class Case:
         for (name, labels), value in shown.items():
             start = self._before.get((name, labels), 0.0 if self._before else value)
             start = start if (name, labels) in counters and start <= value else value
-            moves = int(name == CLOCK)
+            moves = int(name == CLOCK or (name.endswith(MOMENT) and value != 0))
             points = (
                 encode_sample(start + (value - start) * (i + 1) / len(times) + moves * time_s, 1000 * time_s)
                 for i, time_s in enumerate(times)
@@ -114,8 +116,8 @@ class Case:
                 if sample.name in self._names:
                     key = sample.name, tuple(sorted({**about, **sample.labels}.items()))
                     shown[key] = sample.value
-                    if sample.name == CLOCK:
-                        # As far off as it is from the clock of who scrapes.
+                    if sample.name == CLOCK or (sample.name.endswith(MOMENT) and sample.value):
+                        # As far off, all the time, as it is from the clock of who scrapes.
                         shown[key] -= time.time()
                     if family.type in ("counter", "histogram"):
                         counters.add(key)

@@ -106,7 +106,7 @@ class Schedule:
                 self.failures[type(error).__name__] += 1
                 where = self._plan.target.where
                 _log.error("backup_failed", backup=run_at(slot_s), target=where, reason=str(error))
-                pause_s = self._retry_s
+                pause_s = min(self._retry_s, self.every_s)
 
     def _back_up(self, slot_s: float) -> None:
         """Write what is missing of this node's part, which may grow while the slot lasts: nodes leave."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import resource
 import shutil
 import signal
+import ssl
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +22,7 @@ from common.log.base import Append
 from common.log.local import LocalLog
 from tests.acceptance.test_disk_full import MIB, SMALL_MIB, small_disk
 from tests.acceptance.test_quarantine import BROKEN
+from tests.certificates import Authority
 from tests.cluster.damage import damage
 from tests.kafka_broker import Broker
 from tests.processes import Process, free_port, running, tabor_command, tabor_run, wait_for
@@ -45,6 +49,8 @@ INJECTED = {
     "TaborNodeHangs": "a storage node is stopped (SIGSTOP) while many ask",
     "TaborDoorNotReloaded": "the web configuration file is broken",
     "TaborSlowQueries": "with a threshold that every query exceeds",
+    "TaborBackupTooOld": "the folder of backups is put out of the way",
+    "TaborCertificateEnds": "a certificate of six days is put in the place of the other",
 }
 LONG = 70
 """Minutes after which even an increase of the last hour is over."""
@@ -153,6 +159,48 @@ def test_a_web_configuration_that_cannot_be_taken_over(watcher: Watcher, server:
     config.write_text(whole + "\n")
     wait_for(current, "the file was read again")
     cleared(case, names)
+
+
+def test_backups_that_fail_and_a_certificate_that_ends(watcher: Watcher, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good, ending = authority.sign("good"), authority.sign("ending", days=6)
+    renewed = authority.sign("renewed")
+    config, target, away = tmp_path / "web.yml", tmp_path / "backups", tmp_path / "away"
+    config.write_text(f"tls_server_config: {{cert_file: {good.cert}, key_file: {good.key}}}\n")
+    flags = ("--web-config", str(config), "--backup", str(target), "--backup-every", "1s", "--backup-keep", "1")
+    tabor = tabor_run(tmp_path, *flags)
+    tabor.tls = ssl.create_default_context(cafile=authority.file)
+
+    def age_s() -> float:
+        """Of the newest backup."""
+        return time.time() - shown(tabor, "tabor_backup_last_success_timestamp_seconds")
+
+    def ends_s() -> float:
+        return shown(tabor, "tabor_door_certificate_expires_timestamp_seconds") - time.time()
+
+    with running(tabor):
+        tabor.start_and_wait()
+        wait_for(lambda: age_s() < 2, "a backup was written")
+        case = begin(watcher, names := ["TaborBackupTooOld", "TaborCertificateEnds"], tabor)
+        target.rename(away)
+        target.write_text("not a folder")
+        good.replace_by(ending)
+        wait_for(lambda: age_s() > 3, "backups fail")
+        wait_for(lambda: ends_s() < 7 * 86_400, "the certificate was read again")
+        raised(case, names, 40)
+        target.unlink()
+        away.rename(target)
+        good.replace_by(renewed)
+        wait_for(lambda: age_s() < 2, "a backup was written again", 90)
+        wait_for(lambda: ends_s() > 20 * 86_400, "the certificate was read again")
+        cleared(case, names)
+
+
+def shown(process: Process, metric: str) -> float:
+    """What a process shows of a metric without labels."""
+    found = re.search(rf"^{metric} (\S+)$", process.get("/metrics")[1].decode(), re.MULTILINE)
+    assert found is not None, metric
+    return float(found[1])
 
 
 def test_a_log_that_takes_nothing(watcher: Watcher, server: Process) -> None:
