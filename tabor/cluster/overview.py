@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from common.errors import LogUnavailable, RetryableError, StartupError
-from tabor.cluster.states import ClusterStatus, LogStatus, NodeStatus, PartitionStatus, ReplicaStatus
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -18,13 +17,14 @@ if TYPE_CHECKING:
     from common.log.kafka import KafkaLog
     from common.membership import Membership
     from storage_node.service import Progress
+    from tabor.cluster.states import ClusterStatus, LogStatus
 
 KEPT_S = 1.0
 """How old an answer may be: however many ask, Kafka is asked once in that time."""
 
 _FORMAT = 1
 
-Overview = Callable[[], tuple[ClusterStatus, LogStatus]]
+Overview: TypeAlias = "Callable[[], tuple[ClusterStatus, LogStatus]]"
 
 
 def of_cluster(membership: Membership, log: KafkaLog, caller: Caller) -> Overview:
@@ -32,6 +32,7 @@ def of_cluster(membership: Membership, log: KafkaLog, caller: Caller) -> Overvie
     # Imported here: `tabor run` has no Kafka, which costs a while to load.
     from tabor.cluster.reading import Reading
     from tabor.cluster.reports import Reports, with_reports
+    from tabor.cluster.states import LogStatus
     from tabor.cluster.status import status_of
 
     reports = Reports(caller)
@@ -65,6 +66,9 @@ def of_one_process(
     """That of `tabor run`, in the form of a cluster of one node."""
 
     def overview() -> tuple[ClusterStatus, LogStatus]:
+        # Imported when somebody looks: nobody waits for it at start-up.
+        from tabor.cluster.states import ClusterStatus, LogStatus, NodeStatus, PartitionStatus, ReplicaStatus
+
         found = progress()
         partitions = []
         for one in found.partitions:

@@ -8,8 +8,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.version import VERSION
 from tabor.settings import Setting
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from query.service import QueryService
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """Something of which there may be only so much. flag: that sets it. used: asked when somebody looks."""
 
     name: str

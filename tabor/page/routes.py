@@ -79,9 +79,10 @@ def router() -> APIRouter:
     def static(request: Request) -> Response:
         return _answer(request.path_params["name"], request)
 
+    # Plain routes of Starlette: those of FastAPI take a while to make, when Tabor starts.
     for path in PAGES:
-        routes.add_api_route(path, page, methods=["GET", "HEAD"], response_class=Response, name="page")
-    routes.add_api_route("/static/{name}", static, methods=["GET", "HEAD"], response_class=Response, name="static")
+        routes.add_route(path, page, methods=["GET", "HEAD"], name="page")
+    routes.add_route("/static/{name}", static, methods=["GET", "HEAD"], name="static")
     return routes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter
-from fastapi.routing import APIRoute
+from starlette.routing import Route
 
 from common.tenants import Tenancy
 from ingest import http, import_http, otlp_http
@@ -48,7 +48,7 @@ def described(service: str) -> set[tuple[str, str]]:
 
 
 def routed(routes: APIRouter) -> set[tuple[str, str]]:
-    found = [route for route in routes.routes if isinstance(route, APIRoute)]
+    found = [route for route in routes.routes if isinstance(route, Route)]
     return {(route.path_format, method.lower()) for route in found for method in route.methods}
 
 
