@@ -16,6 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.page import demo
 from tests.page.browser import NARROW, WIDE, Browser, browser
 from tests.processes import Process, running, tabor_run
+from tests.unit.ingest.otlp import exponential, point, request
 
 pytestmark = pytest.mark.acceptance
 
@@ -33,7 +34,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         for body in (demo.openmetrics(END_S), demo.many(1000, END_S)):
             status, answer = process.request("POST", "/api/v1/import/prometheus", body, OPENMETRICS)
             assert status == 204, answer
+        status, answer = process.request(
+            "POST", "/api/v1/otlp/v1/metrics", native(END_S), {"Content-Type": "application/x-protobuf"}
+        )
+        assert status == 200, answer
         yield process
+
+
+def native(end_s: int) -> bytes:
+    """A native histogram over an hour, as OTLP."""
+    points = [
+        point(
+            (end_s - 3600 + 60 * i) * 1000,
+            count=str(10 * i),
+            sum=2.5 * i,
+            scale=2,
+            zeroCount="0",
+            positive={"offset": -8, "bucketCounts": [str(i), str(4 * i), str(3 * i), str(2 * i)]},
+        )
+        for i in range(61)
+    ]
+    return request(exponential("wait", *points)).SerializeToString()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +143,14 @@ def test_all_ways_to_show_a_result(page: Browser) -> None:
     assert "no buckets" in page.find(".empty").text
     page.open(query("up[2m]", mode="table"))
     assert page.find("table.result").text.count("@") == 4 * 4 or "@" in page.find("table.result").text
+    page.open(query("rate(wait[5m])", mode="heatmap", range="1h", end=str(END_S)))
+    page.find(".chart[aria-label^='Heat map'] canvas")
+    page.run_js("document.querySelector('.chart').focus()")
+    page.keys(Keys.ARROW_LEFT)
+    assert "from 0." in page.find(".tip").text
+    page.click(".tabs button", "Table")
+    page.click("table.result summary", "count")
+    assert len(page.all("table.buckets tr")) == 4
     page.open(query("no_such_metric"))
     assert "No series match" in page.find(".empty").text
 
@@ -210,8 +239,8 @@ def test_a_running_query_is_stopped(page: Browser, server: Process) -> None:
 
 def test_cardinality_leads_to_queries_and_to_the_command_that_deletes(page: Browser) -> None:
     page.open("cardinality")
-    page.find(".figure", "1,058 series")
-    assert "1,058 series have their first sample" in page.find("section.card", "New series by hour").text
+    page.find(".figure", "1,059 series")
+    assert "1,059 series have their first sample" in page.find("section.card", "New series by hour").text
     metrics = page.find("section.card", "Metrics by series")
     assert metrics.find_elements("css selector", "tbody tr")[0].text.startswith("busy 1,000")
     page.click(".name-button", "http_requests_total")
@@ -238,7 +267,7 @@ def test_cluster_shows_the_node_its_partitions_and_the_log(page: Browser) -> Non
     assert len(page.all("table.grid td.lag-0")) == 16
     page.find("section.card", "Log")
     assert "everything from the start" in page.find("section.card", "In the data folder").text
-    views = page.find("section.card", "1,058 series")
+    views = page.find("section.card", "1,059 series")
     assert len(views.find_elements("css selector", "tbody code")) == 16
 
 
