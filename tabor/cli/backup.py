@@ -58,7 +58,7 @@ def write(**options: Any) -> None:
     """Write a backup of all partitions to TARGET.
 
     Each partition is as it was at one offset of the log. A backup that was interrupted is not one; the next goes
-    on with what it has sent. With authentication the token needs the right 'node'.
+    on with what it has sent. With authentication the token needs the rights 'read' and 'node'.
     """
     from tabor import configs
     from tabor.backup.command import run_backup
