@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,8 +23,13 @@ pytestmark = pytest.mark.acceptance
 
 REFUSED = "status of 4"
 """The console tells of every answer that is an error, those of expressions that do not parse yet too."""
-END_S = int(time.time())
 OPENMETRICS = {"Content-Type": "application/openmetrics-text"}
+
+
+@cache
+def end_s() -> int:
+    """Where the data end: when they are written first, which may be long after this module was imported."""
+    return int(time.time())
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +37,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     process = tabor_run(tmp_path_factory.mktemp("server"))
     with running(process):
         process.start_and_wait()
-        for body in (demo.openmetrics(END_S), demo.many(1000, END_S)):
+        for body in (demo.openmetrics(end_s()), demo.many(1000, end_s())):
             status, answer = process.request("POST", "/api/v1/import/prometheus", body, OPENMETRICS)
             assert status == 204, answer
         status, answer = process.request(
-            "POST", "/api/v1/otlp/v1/metrics", native(END_S), {"Content-Type": "application/x-protobuf"}
+            "POST", "/api/v1/otlp/v1/metrics", native(end_s()), {"Content-Type": "application/x-protobuf"}
         )
         assert status == 200, answer
         yield process
@@ -143,7 +149,7 @@ def test_all_ways_to_show_a_result(page: Browser) -> None:
     assert "no buckets" in page.find(".empty").text
     page.open(query("up[2m]", mode="table"))
     assert page.find("table.result").text.count("@") == 4 * 4 or "@" in page.find("table.result").text
-    page.open(query("rate(wait[5m])", mode="heatmap", range="1h", end=str(END_S)))
+    page.open(query("rate(wait[5m])", mode="heatmap", range="1h", end=str(end_s())))
     page.find(".chart[aria-label^='Heat map'] canvas")
     page.run_js("document.querySelector('.chart').focus()")
     page.keys(Keys.ARROW_LEFT)
@@ -191,7 +197,7 @@ def test_the_legend_hides_series_by_keyboard_and_the_address_says_so(page: Brows
 
 
 def test_a_thousand_series_stay_fluid(page: Browser) -> None:
-    page.open(query("busy", range="1h", end=str(END_S)))
+    page.open(query("busy", range="1h", end=str(end_s())))
     over = page.find(".u-over")
     assert "1,000 series" in page.find(".cost", "series").text
     page.run_js(
@@ -231,7 +237,7 @@ def test_history_time_zone_and_theme(page: Browser) -> None:
 def test_a_running_query_is_stopped(page: Browser, server: Process) -> None:
     # Many small steps of work, for a query ends between two of them.
     heavy = " + ".join(f"sum(quantile_over_time(0.{i}, busy[30m:10s]))" for i in range(1, 60))
-    page.open(query(heavy, range="1h", step="30s", end=str(END_S)))
+    page.open(query(heavy, range="1h", step="30s", end=str(end_s())))
     page.button("Stop")
     assert page.find(".note").text == "Stopped."
     page.wait(lambda: not server.data("/api/v1/status/queries")["queries"], "the server has stopped, too")
@@ -280,7 +286,7 @@ def test_status_shows_settings_limits_and_ends_a_query(page: Browser, server: Pr
     started = page.driver.current_window_handle
     page.driver.switch_to.new_window("tab")
     heavy = " + ".join(f"sum(quantile_over_time(0.{i}, busy[30m:10s]))" for i in range(1, 60))
-    page.open(query(heavy, range="1h", step="30s", end=str(END_S)))
+    page.open(query(heavy, range="1h", step="30s", end=str(end_s())))
     running = page.driver.current_window_handle
     page.driver.switch_to.window(started)
     page.find("button.stop", "cancel").click()
