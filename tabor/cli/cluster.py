@@ -59,12 +59,24 @@ def create_topics(**options: Any) -> None:
     kafka_url,
     click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object."),
+    option(
+        "--wait",
+        type=DURATION_MS,
+        default=None,
+        show_default="show it at once",
+        help="Wait until no partition lacks a replica, at most so long.",
+    ),
 )
 def status(**options: Any) -> None:
-    """Show nodes, partitions, replicas and lag; exits with 1 if a partition lacks a replica."""
+    """Show nodes, partitions, replicas and lag; exits with 1 if a partition lacks a replica.
+
+    \b
+      tabor cluster status --wait 10m && sudo systemctl restart tabor-storage-node
+    """
     from tabor.cluster.status import run_status
 
-    if not run_status(options["log"], as_json=options["as_json"], watch=options["watch"]):
+    wait_s = (options["wait"] or 0) / 1000
+    if not run_status(options["log"], as_json=options["as_json"], watch=options["watch"], wait_s=wait_s):
         sys.exit(1)
 
 

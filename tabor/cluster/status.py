@@ -14,9 +14,15 @@ from tabor.cluster.states import ClusterStatus, NodeStatus, PartitionStatus, Rep
 WATCH_S = 1.0
 
 
-def run_status(url: str, *, as_json: bool, watch: bool) -> bool:
-    """Print how the cluster is; says whether every partition has all its replicas."""
+def run_status(url: str, *, as_json: bool, watch: bool, wait_s: float = 0.0) -> bool:
+    """Print how the cluster is, once it is whole or `wait_s` seconds are over; says whether it is whole.
+
+    Whole is a cluster of which every partition has all its replicas.
+    """
     with reading(url) as cluster:
+        deadline_s = time.monotonic() + wait_s
+        while status_of(cluster).under_replicated and time.monotonic() < deadline_s:
+            time.sleep(WATCH_S)
         while True:
             status = status_of(cluster)
             if as_json:

@@ -126,6 +126,12 @@ def test_without_a_replica_a_query_fails_and_names_the_partition(cluster: Nodes)
     text = cluster.command("status")
     assert text.returncode == 1
     assert "NOT AVAILABLE: partitions" in text.stdout
+    assert cluster.command("status", "--wait", "2s").returncode == 1, "it waits, and then says that it was in vain"
+    for name in "ab":
+        cluster.nodes[name].start()
+    waited = cluster.command("status", "--wait", "1m")
+    assert waited.returncode == 0, waited.stdout
+    assert "every partition has all its replicas" in waited.stdout
 
 
 def test_commands_say_in_one_line_what_cannot_be_done(cluster: Nodes) -> None:
