@@ -93,7 +93,7 @@ def _show(parameter: click.Parameter, value: Any) -> str:
         return "none"
     if parameter.type is DURATION_MS:
         return format_duration(value)
-    if parameter.name == "log":
+    if isinstance(value, str) and "://" in value:
         return redact(value)
     if isinstance(value, Address | Path):
         return str(value)

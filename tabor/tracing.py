@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from common import tracing
 from common.errors import StartupError
+from common.log.url import has_secrets, redact
 from common.version import VERSION
 
 FLUSH_MS = 3000
@@ -74,6 +75,11 @@ class OtelTracer:
 @contextlib.contextmanager
 def traced(endpoint: str, tier: str) -> Iterator[None]:
     """Send spans to a collector, by OTLP over HTTP, while the body runs. endpoint: without /v1/traces."""
+    if has_secrets(endpoint):
+        raise StartupError(
+            f"--otlp-endpoint {redact(endpoint)!r} has credentials or parameters in it, where others see them; "
+            "give headers in the environment: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer%20TOKEN'"
+        )
     if not endpoint.startswith(("http://", "https://")):
         raise StartupError(f"--otlp-endpoint {endpoint!r} is no URL; write for example http://127.0.0.1:4318")
     exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces", timeout=FLUSH_MS / 1000)

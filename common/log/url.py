@@ -132,6 +132,11 @@ def _parts(url: str) -> KafkaUrl:
     return KafkaUrl(parts.netloc, prefix, dict(query))
 
 
+def has_secrets(url: str) -> bool:
+    """Whether a URL that is not a log's has anything in it that `redact` hides."""
+    return redact(url) != url
+
+
 def identity(url: str) -> str:
     """What names a log for good: brokers come and go, the prefix of the topics stays.
 
@@ -142,10 +147,16 @@ def identity(url: str) -> str:
 
 
 def redact(url: str) -> str:
-    """The URL with the values of secret options, and a password before a host, replaced by '***'.
+    """The URL with what may be secret replaced by '***'.
+
+    In a log's: values of secret options and a password before a host. In any other: all that is before the host
+    or behind a '?'.
 
     Works on any text, so that a malformed URL can be shown too.
     """
+    if not url.startswith("kafka:"):
+        head, mark, _ = re.sub("://.*@", f"://{_HIDDEN}@", url, flags=re.DOTALL).partition("?")
+        return head + mark + (_HIDDEN if mark else "")
     head, mark, query = url.partition("?")
     # Not a place for credentials, but people put them there.
     head = re.sub(r"(://[^/@]*:)[^/]*@", rf"\g<1>{_HIDDEN}@", head)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from common.errors import StartupError
+from common.log.url import has_secrets, redact
 from storage_node.backup.errors import TargetError
 
 MAX_BYTES = 64 << 20
@@ -63,6 +64,11 @@ def open_target(where: str, *, create: bool) -> Target:
     scheme, found, _ = where.partition("://")
     if not found:
         return FolderTarget(Path(where), create=create)
+    if has_secrets(where):
+        raise StartupError(
+            f"{redact(where)!r} has credentials or parameters in it, where others can see them; those of buckets "
+            "come from the environment, AWS_ACCESS_KEY_ID and the like"
+        )
     if scheme not in ("s3", "gs", "az"):
         raise StartupError(f"{where!r} is no place for backups; give a folder, s3://bucket/prefix, gs:// or az://")
     return BucketTarget(where)

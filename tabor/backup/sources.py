@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from common.calling import SECURE, Caller
 from common.errors import RetryableError, StartupError
-from common.log.url import open_log
+from common.log.url import has_secrets, open_log, redact
 from storage_node.assignment import sources_of
 from storage_node.backup.source import Frozen, of_node, of_this_process
 from storage_node.config import NodeConfig
@@ -42,6 +42,10 @@ def of_server(url: str, caller: Caller) -> Iterator[Source]:
     import httpx
 
     parts = urlsplit(url)
+    if has_secrets(url):
+        raise StartupError(
+            f"--url {redact(url)!r} has credentials in it, where others can see them; give --token-file"
+        )
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise StartupError(f"{url!r} is no URL of a server; give http://host:port or https://host:port")
     address = (SECURE if parts.scheme == "https" else "") + parts.netloc

@@ -112,3 +112,37 @@ def test_a_password_of_kafka_is_not_said_back(
     assert PLANTED not in done.stdout + done.stderr
     expected = "no.such.option" if source == "options file" else "options-file=FILE"
     assert expected in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("source", ["TABOR_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "flag"])
+@pytest.mark.parametrize("url", [f"http://user:{PLANTED}@127.0.0.1:9", f"http://127.0.0.1:9/?token={PLANTED}"])
+def test_credentials_for_a_collector_are_not_said_back(
+    tmp_path: Path, source: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    if source == "flag":
+        arguments += ["--otlp-endpoint", url]
+    else:
+        monkeypatch.setenv(source, url)
+    done = subprocess.run(tabor_command("run", *arguments), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert PLANTED not in done.stdout + done.stderr
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", f"s3://key:{PLANTED}@bucket/prefix"),
+        ("backup", f"s3://bucket/prefix?secret={PLANTED}"),
+        ("backup", "{folder}", "--url", f"http://user:{PLANTED}@127.0.0.1:9"),
+        ("restore", f"s3://key:{PLANTED}@bucket/prefix", "--data-dir", "{folder}"),
+        ("run", "--backup", f"s3://key:{PLANTED}@bucket/p", "--data-dir", "{folder}", "--listen", "127.0.0.1:0"),
+    ],
+)
+def test_credentials_for_backups_are_not_said_back(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    line = tabor_command(*(part.format(folder=tmp_path) for part in arguments))
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert PLANTED not in done.stdout + done.stderr
+    assert "where others can see them" in done.stderr, done.stderr

@@ -116,6 +116,12 @@ def test_a_refusal_shows_no_secret() -> None:
         ("kafka://h:1/p?ssl.key.pem=x", "kafka://h:1/p?ssl.key.pem=***"),
         ("kafka://h:1/p?sasl.oauthbearer.client.secret=x", "kafka://h:1/p?sasl.oauthbearer.client.secret=***"),
         ("kafka://user:x@h:1/p", "kafka://user:***@h:1/p"),
+        ("https://user:x@h:1/p", "https://***@h:1/p"),
+        ("https://x@h", "https://***@h"),
+        ("https://user:x/y?z@h/p", "https://***@h/p"),
+        ("https://h/p?api-key=x&b", "https://h/p?***"),
+        ("s3://key:x@bucket/p", "s3://***@bucket/p"),
+        ("s3://bucket/p", "s3://bucket/p"),
     ],
 )
 def test_secrets_are_hidden(url: str, shown: str) -> None:
