@@ -156,7 +156,8 @@ class Evaluator:
             raise EvalError(f"function {expr.function} is not supported")
         _refuse_extended(expr)
         args = tuple(self._argument(_unwrap(arg), frame) for arg in expr.args)
-        context = Context(frame.steps, frame.step_ms, self._lookback_ms, self._annotations, self._pool)
+        about = (frame.steps, frame.step_ms, self._lookback_ms)
+        context = Context(*about, self._annotations, self._pool, self._budget.check)
         self._budget.check()
         if expr.function not in TAKES_HISTOGRAMS:
             args = ignored(context, args, expr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -142,6 +142,7 @@ class Context:
     steps: int64 (n_steps,), Unix ms, ascending: the times the query asks for.
     step_ms: their distance; 0 for an instant query.
     pool: strings of the query, shared by all its label tables; for values that have no table to start from.
+    check: raises if the query has to end; to be called between pieces of long work.
     """
 
     steps: NDArray[np.int64]
@@ -149,3 +150,4 @@ class Context:
     lookback_ms: int
     annotations: Annotations
     pool: StringPool = field(default_factory=StringPool)
+    check: Callable[[], None] = lambda: None

@@ -39,7 +39,7 @@ def _absent(context: Context, args: tuple[Value, ...], call: Call) -> Value:
 
 def _absent_over_time(context: Context, args: tuple[Value, ...], call: Call) -> Value:
     samples = range_of(args[0])
-    _, present = aggregate(PRESENT, samples)
+    _, present = aggregate(PRESENT, context, samples)
     missing = ~np.any(present, axis=0)
     return single_series(samples.labels.pool, _labels_of(argument(call, 0)), np.ones(missing.shape), missing)
 

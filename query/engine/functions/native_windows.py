@@ -145,7 +145,7 @@ def difference(op: int, context: Context, samples: RangeVector, floats: Vector, 
         cells = (windows.n_histograms == windows.counts) & (windows.counts > 1)
     tell_mixed(context, windows, mixed, span)
     floats = replace(floats, present=floats.present & ~mixed & ~cells)
-    rows, flags = _rates(op, windows, firsts[cells], windows.stops[cells], np.nonzero(cells)[1])
+    rows, flags = _rates(op, context, windows, firsts[cells], windows.stops[cells], np.nonzero(cells)[1])
     said = np.zeros(cells.shape, dtype=np.uint8)
     said[cells] = flags
     tell(context, windows, said, span)
@@ -157,7 +157,12 @@ def difference(op: int, context: Context, samples: RangeVector, floats: Vector, 
 
 
 def _rates(
-    op: int, windows: Windows, firsts: NDArray[np.int64], stops: NDArray[np.int64], steps: NDArray[np.intp]
+    op: int,
+    context: Context,
+    windows: Windows,
+    firsts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    steps: NDArray[np.intp],
 ) -> tuple[Histograms, NDArray[np.uint8]]:
     samples, table = windows.samples, ops.table(windows.rows)
     rows, resets = windows.index.astype(np.int64), windows.resets()
@@ -167,7 +172,7 @@ def _rates(
     flags = np.zeros(len(firsts), dtype=np.uint8)
     (timestamps,) = _writeable(samples.timestamps)
     parts = []
-    for part in _blocks(sizes[0][stops] - sizes[0][firsts]):
+    for part in _blocks(context, sizes[0][stops] - sizes[0][firsts]):
         begin, stop = np.ascontiguousarray(firsts[part]), np.ascontiguousarray(stops[part])
         n_buckets, n_bounds = (int((size[stop] - size[begin]).sum()) for size in sizes)
         out = room(len(begin), n_buckets, n_bounds)
@@ -237,7 +242,7 @@ def summed(context: Context, samples: RangeVector, floats: Vector, span: Span, *
     sizes = _sizes(windows.rows.bucket_offsets, chosen)
     parts = [
         ops.sum_ranges(windows.rows, chosen, begins[part], (begins + counts)[part], mean=mean)
-        for part in _blocks(sizes[begins + counts] - sizes[begins])
+        for part in _blocks(context, sizes[begins + counts] - sizes[begins])
     ]
     if not parts:
         return floats
@@ -288,12 +293,13 @@ def _sizes(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.in
     return out
 
 
-def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of what has these sizes, none much larger than _BLOCK."""
+def _blocks(context: Context, sizes: NDArray[np.int64]) -> Iterator[slice]:
+    """Slices of what has these sizes, none much larger than _BLOCK; before each the query may end."""
     if not len(sizes):
         return
     edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _BLOCK, prepend=-1)).tolist()
     for begin, end in zip(edges, [*edges[1:], len(sizes)], strict=True):
+        context.check()
         yield slice(begin, end)
 
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from common.kernels import functions as statistics
 from common.kernels import window
-from common.parallel import in_rows
 from query.engine.functions import native_windows as native
 from query.engine.functions.gonumbers import format_f, format_g
 from query.engine.functions.native_extended import extended_difference
+from query.engine.functions.pieces import in_pieces
 from query.engine.functions.registry import (
     Function,
     argument,
@@ -25,21 +25,14 @@ from query.engine.values import Context, EvalError, RangeVector, Value, Vector
 from query.promql.ast import Call, MatrixSelector, Span
 from query.promql.quoting import quote
 
+_RANKING = 16
+"""How much longer a sample takes where windows are sorted than where they are summed."""
 _COUNTER_ENDINGS = ("_total", "_sum", "_count", "_bucket")
 
 
 def _room(samples: RangeVector) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     shape = (len(samples.labels), samples.ends.shape[0])
     return np.empty(shape), np.empty(shape, dtype=np.bool_)
-
-
-def _of(samples: RangeVector, rows: slice) -> NDArray[np.int64]:
-    """The offsets of some rows; they count from the first sample of all."""
-    return samples.offsets[rows.start : rows.stop + 1]
-
-
-def _work(samples: RangeVector) -> int:
-    return len(samples.timestamps) + len(samples.labels) * len(samples.ends)
 
 
 def _nameless(
@@ -67,20 +60,30 @@ def _difference(op: int, context: Context, args: tuple[Value, ...], call: Call) 
 def _float_difference(op: int, context: Context, samples: RangeVector, call: Call) -> Vector:
     values, present = _room(samples)
     range_s = samples.range_ms // 1000 + samples.range_ms % 1000 * 1_000_000 / 1e9
-    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
     selector = argument(call, 0)
     extended = selector.selector.extended if isinstance(selector, MatrixSelector) else None
     if extended is None:
 
-        def run(rows: slice) -> None:
-            window.difference_over_windows(op, _of(samples, rows), *about, range_s, values[rows], present[rows])
+        def run(rows: slice, steps: slice, offsets: NDArray[np.int64]) -> None:
+            where = (samples.timestamps, samples.values, samples.ends[steps], samples.range_ms, range_s)
+            window.difference_over_windows(op, offsets, *where, values[rows, steps], present[rows, steps])
 
-        in_rows(len(values), _work(samples), run)
+        in_pieces(context, samples, run)
     else:
         mode = window.SMOOTHED if extended == "smoothed" else window.ANCHORED
-        window.extended_over_windows(
-            op, mode, samples.offsets, *about, context.lookback_ms, range_s, values, present
-        )
+
+        def run_extended(rows: slice, steps: slice, offsets: NDArray[np.int64]) -> None:
+            where = (
+                samples.timestamps,
+                samples.values,
+                samples.ends[steps],
+                samples.range_ms,
+                context.lookback_ms,
+            )
+            out = values[rows, steps], present[rows, steps]
+            window.extended_over_windows(op, mode, offsets, *where, range_s, *out)
+
+        in_pieces(context, samples, run_extended, margin_ms=(context.lookback_ms, context.lookback_ms))
     if op in (window.RATE, window.INCREASE):
         _suspect_gauges(context, samples, present, span_of(call, 0))
     return _nameless(samples, values, present)
@@ -94,15 +97,15 @@ def _suspect_gauges(context: Context, samples: RangeVector, present: NDArray[np.
             context.annotations.info(f"{message} {quote(name)}", span)
 
 
-def aggregate(op: int, samples: RangeVector) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def aggregate(op: int, context: Context, samples: RangeVector) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """One of the statistics of `common.kernels.functions.aggregate_windows` and where there is one."""
     values, present = _room(samples)
-    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
 
-    def run(rows: slice) -> None:
-        statistics.aggregate_windows(op, _of(samples, rows), *about, values[rows], present[rows])
+    def run(rows: slice, steps: slice, offsets: NDArray[np.int64]) -> None:
+        where = (samples.timestamps, samples.values, samples.ends[steps], samples.range_ms)
+        statistics.aggregate_windows(op, offsets, *where, values[rows, steps], present[rows, steps])
 
-    in_rows(len(values), _work(samples), run)
+    in_pieces(context, samples, run, weight=4 if op in (statistics.STDVAR, statistics.STDDEV) else 1)
     return values, present
 
 
@@ -110,23 +113,23 @@ def _over_time(op: int, context: Context, args: tuple[Value, ...], call: Call) -
     samples = range_of(args[0])
     keeps_name = op in (statistics.FIRST, statistics.LAST)
     if samples.histograms is not None and op in (statistics.SUM, statistics.AVG):
-        floats = _nameless(samples, *aggregate(op, native.stripped(samples)))
+        floats = _nameless(samples, *aggregate(op, context, native.stripped(samples)))
         return native.summed(context, samples, floats, span_of(call, 0), mean=op == statistics.AVG)
-    values, present = aggregate(op, samples)
+    values, present = aggregate(op, context, samples)
     result = _nameless(samples, values, present, keeps_name=keeps_name)
     if samples.histograms is not None and keeps_name:
         return native.picked(samples, result, last=op == statistics.LAST)
     return result
 
 
-def _ranked(op: int, samples: RangeVector, q: NDArray[np.float64]) -> Vector:
+def _ranked(op: int, context: Context, samples: RangeVector, q: NDArray[np.float64]) -> Vector:
     values, present = _room(samples)
-    about = (samples.timestamps, samples.values, samples.ends, samples.range_ms)
 
-    def run(rows: slice) -> None:
-        statistics.rank_windows(op, q, _of(samples, rows), *about, values[rows], present[rows])
+    def run(rows: slice, steps: slice, offsets: NDArray[np.int64]) -> None:
+        where = (samples.timestamps, samples.values, samples.ends[steps], samples.range_ms)
+        statistics.rank_windows(op, q[steps], offsets, *where, values[rows, steps], present[rows, steps])
 
-    in_rows(len(values), _work(samples), run)
+    in_pieces(context, samples, run, weight=_RANKING)
     return _nameless(samples, values, present)
 
 
@@ -138,33 +141,27 @@ def warn_of_quantiles(context: Context, q: NDArray[np.float64], span: Span) -> N
 
 def _quantile_over_time(context: Context, args: tuple[Value, ...], call: Call) -> Value:
     q = scalar_of(args[0])
-    result = _ranked(statistics.QUANTILE, range_of(args[1]), q)
+    result = _ranked(statistics.QUANTILE, context, range_of(args[1]), q)
     warn_of_quantiles(context, q[result.present.any(axis=0)], span_of(call, 0))
     return result
 
 
 def _mad_over_time(context: Context, args: tuple[Value, ...], call: Call) -> Value:
     samples = range_of(args[0])
-    return _ranked(statistics.MAD, samples, np.full(samples.ends.shape, 0.5))
+    return _ranked(statistics.MAD, context, samples, np.full(samples.ends.shape, 0.5))
 
 
 def _fitted(
     op: int, context: Context, samples: RangeVector, a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> Vector:
     values, present = _room(samples)
-    statistics.fit_windows(
-        op,
-        a,
-        b,
-        context.steps,
-        samples.offsets,
-        samples.timestamps,
-        samples.values,
-        samples.ends,
-        samples.range_ms,
-        values,
-        present,
-    )
+
+    def run(rows: slice, steps: slice, offsets: NDArray[np.int64]) -> None:
+        where = (samples.timestamps, samples.values, samples.ends[steps], samples.range_ms)
+        about = (a[steps], b[steps], context.steps[steps])
+        statistics.fit_windows(op, *about, offsets, *where, values[rows, steps], present[rows, steps])
+
+    in_pieces(context, samples, run, weight=4)
     return _nameless(samples, values, present)
 
 
@@ -186,7 +183,7 @@ def _double_exponential_smoothing(context: Context, args: tuple[Value, ...], cal
     wrong = (smoothing <= 0) | (smoothing >= 1) | (trend <= 0) | (trend >= 1)
     if wrong.any():
         # Factors are looked at only for steps that have a sample.
-        _, present = aggregate(statistics.PRESENT, samples)
+        _, present = aggregate(statistics.PRESENT, context, samples)
         for step in np.flatnonzero(wrong & present.any(axis=0))[:1]:
             if smoothing[step] <= 0 or smoothing[step] >= 1:
                 text = format_f(float(smoothing[step]))
