@@ -206,8 +206,9 @@ def _start(ctx: click.Context) -> tuple[Setting, ...]:
     configure_logging(ctx.params["log_format"], ctx.params["log_level"])
     say(f"{ctx.command_path}, configuration:")
     settings = tuple(effective(ctx))
+    width = max(len(one.name) for one in settings)
     for one in settings:
-        say(f"  {one.name:<22} {one.value:<32} {one.source}")
+        say(f"  {one.name:<{width}} {one.value:<32} {one.source}")
     if endpoint := ctx.params.get("otlp_endpoint"):
         from tabor.tracing import traced
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -46,8 +47,13 @@ def web_config() -> None:
 )
 def token(name: str, rights: tuple[str, ...], tenants: tuple[str, ...], output: Path | None) -> None:
     """Make a token. The file gets its hash alone, so the token itself is not to be found out again."""
+    from common.tenants import why_no_tenant
+    from tabor.doors.config import why_no_name
     from tabor.doors.tokens import entry, new_token
 
+    for option, reason in [("--name", why_no_name(name)), *(("--tenant", why_no_tenant(one)) for one in tenants)]:
+        if reason is not None:
+            raise click.BadParameter(reason, param_hint=f"'{option}'")
     made = new_token()
     if output is None:
         say("the token, which is shown this once:")
@@ -55,7 +61,8 @@ def token(name: str, rights: tuple[str, ...], tenants: tuple[str, ...], output: 
     else:
         _write_secret(output, made)
         say(f"the token is in {output}")
-    say("add this to the file, below 'tokens:':")
+    if output is None or sys.stdout.isatty():
+        say("add this to the file, below 'tokens:':")
     click.echo(entry(made, name, rights, tenants), err=output is None)
 
 
@@ -65,8 +72,6 @@ def token(name: str, rights: tuple[str, ...], tenants: tuple[str, ...], output: 
 )
 def hash_password(cost: int) -> None:
     """Ask for a password, or read it from standard input, and print its bcrypt hash for basic_auth_users."""
-    import sys
-
     import bcrypt
 
     if sys.stdin.isatty():

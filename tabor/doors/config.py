@@ -16,6 +16,7 @@ from typing import Any
 
 from common.access import Principal, Right
 from common.errors import StartupError
+from common.tenants import why_no_tenant
 from tabor.doors.tls import CIPHER_SUITES, VERSIONS, TlsFiles
 
 MAX_FILE_BYTES = 1 << 20
@@ -27,7 +28,6 @@ PROMETHEUS_RIGHTS = Right.READ | Right.WRITE
 _BCRYPT = re.compile(r"\$2[abxy]?\$(\d\d)\$[./A-Za-z0-9]{53}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[^\x00-\x1f\x7f:]{1,128}")
-_TENANT = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 _HEADERS = (
     "Content-Security-Policy",
     "Strict-Transport-Security",
@@ -257,11 +257,18 @@ def _users(hashes: _Table, about: _Table) -> dict[str, User]:
     return users
 
 
+def why_no_name(name: str) -> str | None:
+    """Why nobody can be called so in the file, or None if he can."""
+    return None if _NAME.fullmatch(name) else f"{name!r} is no name; 1 to 128 characters, no colon"
+
+
 def _token(table: _Table) -> tuple[bytes, Principal]:
     table.check_keys("name", "sha256", "rights", "tenants")
     name = table.text("name")
-    if name is None or not _NAME.fullmatch(name):
-        raise table.wrong("name", "has to be there: 1 to 128 characters, no colon")
+    if name is None:
+        raise table.wrong("name", "has to be there")
+    if (reason := why_no_name(name)) is not None:
+        raise table.wrong("name", f"is wrong: {reason}")
     digest = (table.text("sha256") or "").lower()
     if not _SHA256.fullmatch(digest):
         raise table.wrong("sha256", "has to be the SHA-256 of the token, 64 hexadecimal digits")
@@ -278,8 +285,8 @@ def _principal(name: str, table: _Table) -> Principal:
             raise table.wrong("rights", f"has {right!r}; known are {', '.join(by_name)}")
     tenants = table.texts("tenants")
     for tenant in tenants:
-        if not _TENANT.fullmatch(tenant) or tenant in (".", ".."):
-            raise table.wrong("tenants", f"has {tenant!r}, which is no name of a tenant")
+        if (reason := why_no_tenant(tenant)) is not None:
+            raise table.wrong("tenants", f"is wrong: {reason}")
     if "tenants" in table.values and not tenants:
         raise table.wrong("tenants", "is empty; leave it out for all tenants")
     return Principal(name, reduce(or_, (by_name[right] for right in rights)), tuple(tenants))

@@ -22,10 +22,7 @@ from tabor.doors.passwords import Passwords
 from tabor.doors.tls import ExchangeableContext, expires_at_s, server_context
 
 LOOK_EVERY_S = 1.0
-_ADVICE = (
-    "others could read, write and delete there: add --web-config FILE (docs/security.md; "
-    "'tabor web-config token' makes the first token), or --insecure to insist"
-)
+_FILE = "add --web-config FILE (docs/security.md; 'tabor web-config token' makes the first token)"
 
 _RELOADS = Counter("tabor_door_reloads", "Reloads of the web configuration file and its certificates", ["outcome"])
 _reloaded, _refused = (_RELOADS.labels(outcome) for outcome in ("done", "refused"))
@@ -83,8 +80,13 @@ class Door:
         self._exposed = not ipaddress.ip_address(host).is_loopback and not self._insecure
         if self._exposed and (self._config is None or not self._config.locks):
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            missing = "" if self._path is None else f"; {self._path} has neither tokens nor users"
-            raise StartupError(f"{shown} can be reached from other machines, and {_ADVICE}{missing}")
+            mend = _FILE
+            if self._path is not None:
+                mend = f"{self._path} has neither tokens nor users; add one ('tabor web-config token' makes it)"
+            raise StartupError(
+                f"{shown} can be reached from other machines, and others could read, write and delete there: "
+                f"{mend}, or --insecure to insist"
+            )
 
     def in_front_of(self, app: App) -> App:
         """The application behind the gate, if there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from common.calling import read_token
@@ -43,6 +44,21 @@ def test_a_token_never_replaces_a_file(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "File exists" in result.output
     assert (tmp_path / "token").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--name", "a", "--tenant", "team a"], "'--tenant': 'team a' is not the name of a tenant"),
+        (["--name", "a:b"], "'--name': 'a:b' is no name"),
+    ],
+)
+def test_a_token_that_no_door_would_take_is_not_made(tmp_path: Path, arguments: list[str], said: str) -> None:
+    output = tmp_path / "token"
+    result = CliRunner().invoke(web_config, ["token", "--right", "read", "--output", str(output), *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not output.exists()
 
 
 def test_a_password_that_bcrypt_would_cut_off_is_refused() -> None:

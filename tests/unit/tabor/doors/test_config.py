@@ -134,7 +134,7 @@ def test_an_empty_file_locks_nothing(tmp_path: Path) -> None:
         ("tokens: [{name: a, sha256: abc, rights: [read]}]", "tokens[0].sha256 has to be the SHA-256"),
         (f"tokens: [{{name: a, sha256: '{TOKEN}'}}]", "tokens[0].rights is missing; a list of read, write"),
         (f"tokens: [{{name: a, sha256: '{TOKEN}', rights: [root]}}]", "tokens[0].rights has 'root'"),
-        (f"tokens: [{{name: a, sha256: '{TOKEN}', rights: [read], tenants: ['a|b']}}]", "no name of a tenant"),
+        (f"tokens: [{{name: a, sha256: '{TOKEN}', rights: [read], tenants: ['a|b']}}]", "'a|b' is not"),
         (f"tokens: [{{name: a, sha256: '{TOKEN}', rights: [read], tenants: []}}]", "leave it out for all tenants"),
         (
             f"tokens: [{{name: a, sha256: &h '{TOKEN}', rights: &r [read]}}, {{name: b, sha256: *h, rights: *r}}]",
