@@ -25,6 +25,10 @@ class CopyRefused(RetryableError):
     """A peer does not give a copy, or one that is of no use here."""
 
 
+class CopyForbidden(CopyRefused):
+    """The peer does not give copies to this caller, and will not when it is asked again."""
+
+
 class CopyStream:
     """One copy of one partition. `open` it, read `payloads`; after a WireError `open` it again; `close` it."""
 
@@ -59,7 +63,8 @@ class CopyStream:
                 client.stream("POST", url, content=body, headers=caller.headers())
             )
             if response.status_code != 200:
-                raise CopyRefused(error_text(response.status_code, error_body(response.iter_raw())))
+                kind = CopyForbidden if response.status_code in (401, 403) else CopyRefused
+                raise kind(error_text(response.status_code, error_body(response.iter_raw())))
             if response.headers.get("content-type") != MEDIA_TYPE:
                 raise CopyRefused("the answer is not that of a storage node")
             self._reader = FrameReader(_bytes_of(response))

@@ -107,12 +107,26 @@ class Server:
                     return response
                 problem, wait_s = _reason(response), _retry_after_s(response)
             except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
-                problem, wait_s = f"cannot be reached: {error}", 1.0
+                problem, wait_s = f"cannot be reached: {str(error).rstrip('.')}", 1.0
                 if not self._answered:
-                    raise Unreachable(f"{self.url} {problem}; does Tabor run there? (--url)") from None
+                    raise Unreachable(f"{self.url} {problem}; {what_to_look_at(self.url, error)}") from None
             if time.monotonic() + wait_s > deadline:
                 raise Unreachable(f"{self.url} {problem}; tried for {PATIENCE_S:.0f} s")
             time.sleep(wait_s)
+
+
+def what_to_look_at(url: str, error: Exception) -> str:
+    """What a user does about a server that could not be asked."""
+    text = str(error)
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return f"write --url http://{url} or https://{url}"
+    if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http://"):
+        return "if it speaks TLS, write --url https://…"
+    if "WRONG_VERSION_NUMBER" in text:
+        return "it does not speak TLS; write --url http://…"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "--ca-file names the authority to trust, and the certificate has to have the name in --url"
+    return "does Tabor run there? (--url)"
 
 
 def _advice(response: httpx.Response) -> str:

@@ -28,6 +28,8 @@ def run_usage(caller: Caller, url: str, name: str | None, *, with_samples: bool,
     if as_json:
         print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
         return
+    if not rows:
+        say("there are no series that these credentials may see; those with the right 'admin' see every tenant's")
     columns = ["tenant", "series", *(["samples", "bytes"] if with_samples else [])]
     cells = [columns, *([_shown(row[column]) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -52,7 +54,8 @@ def run_delete(caller: Caller, url: str, ingest_url: str, name: str, *, asks: bo
         if asks:
             _ask(name, n_series)
         ingest.act("/api/v1/admin/delete_tenant", {"tenant": name})
-        say(f"the deletion of tenant {name} is in the log; {n_series:,} series go")
+        gone = f"{n_series:,} series go" if rows else "it has no series (`tabor tenant list` shows who has)"
+        say(f"the deletion of tenant {name} is in the log; {gone}")
         deadline_s = time.monotonic() + wait_s
         most = 0
         with Bar("deleting") as bar:

@@ -17,6 +17,7 @@ from storage_node.backup.pruning import prune
 from storage_node.backup.target import open_target
 from storage_node.backup.verifying import missing_objects, verify_partition
 from storage_node.backup.writing import Progress, Writer
+from storage_node.copy_client import CopyForbidden
 from tabor import kernels
 from tabor.backup.sources import Source, of_cluster, of_folder, of_server
 from tabor.progress import Bar, say
@@ -63,6 +64,8 @@ def _write(writer: Writer, source: Source, partition: int) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             writer.write(source.freeze(partition))
+        except CopyForbidden:
+            raise
         except RetryableError as error:
             if attempt == _ATTEMPTS:
                 raise

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from storage_node.views import FORMAT_VERSION, FolderLock, Views, exchange, view
 from tabor import kernels
 from tabor.folder import RESTORE_MARK, DataFolder
 from tabor.progress import Bar, say
-from tabor.values import format_size
+from tabor.values import format_size, format_time
 
 _RESTORED = "views.restore"
 _LOCKS = {"lock", "views.lock", f"{RESTORE_MARK}.new"}
@@ -80,13 +82,18 @@ def _prepare(data_dir: Path, backup: Backup, about: dict[str, Any], *, force: bo
             say(f"going on with the restore of {backup.run}")
             return kept_log
         raise StartupError(
-            f"{data_dir} is half restored in another way ({found}); do that again, or remove the folder"
+            f"{data_dir} is half restored in another way: go on with `{_command(data_dir, found)}`, "
+            "or remove the folder"
         )
     there = {path.name for path in data_dir.iterdir()} - _LOCKS
     if there and not force:
         raise StartupError(f"{data_dir} is not empty; choose another folder, or --force to replace its views")
     if about["log_from"] is not None and LOCAL_FOLDER in there:
         raise StartupError(f"{data_dir} has a log of its own; with --log-from choose another folder")
+    if about["log_from"] is not None:
+        # A mistyped log leaves no folder behind that is half restored.
+        with closing(_open_log_from(about["log_from"])) as source:
+            _check_goes_on(source, backup, about["log_from"])
     views_folder(data_dir)
     kept_log = _fitting_log(data_dir, backup, about["log"])
     shutil.rmtree(data_dir / _RESTORED, ignore_errors=True)
@@ -106,6 +113,18 @@ def _begun(data_dir: Path) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(mark.read_text())
     return found
+
+
+def _command(data_dir: Path, about: dict[str, Any]) -> str:
+    """What was given to begin a restore, to be given again."""
+    words = ["tabor", "restore", about["target"], "--data-dir", str(data_dir), "--backup", about["backup"]]
+    if about["log"] != "local":
+        words += ["--log", about["log"]]
+    if about["log_from"] is not None:
+        words += ["--log-from", about["log_from"]]
+    if about["until_ms"] is not None:
+        words += ["--until", format_time(about["until_ms"])]
+    return shlex.join(words)
 
 
 def _fitting_log(data_dir: Path, backup: Backup, log: str) -> bool:

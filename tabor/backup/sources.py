@@ -21,6 +21,7 @@ from storage_node.copies import Copies
 from storage_node.service import StorageNode
 from tabor.cluster.reading import reading
 from tabor.folder import DataFolder
+from tabor.remote import what_to_look_at
 
 LOCAL_NODE = "local"
 """Name of the node inside of `tabor run`."""
@@ -58,7 +59,8 @@ def of_server(url: str, caller: Caller) -> Iterator[Source]:
             verify=caller.context(),
         )
     except httpx.HTTPError as error:
-        raise RetryableError(f"no answer from {url}: {error or type(error).__name__}") from None
+        problem = str(error).rstrip(".") or type(error).__name__
+        raise RetryableError(f"no answer from {url}: {problem}; {what_to_look_at(url, error)}") from None
     if answer.status_code != 200:
         raise RetryableError(f"{url} answers with HTTP status {answer.status_code}: {answer.text[:300].strip()}")
     status: Any = answer.json()

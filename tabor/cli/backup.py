@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ class _WriteUnlessNamed(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            if (close := get_close_matches(args[0], self.commands, n=1)) and not Path(args[0]).exists():
+                raise click.UsageError(
+                    f"No such command {args[0]!r}. Did you mean {close[0]!r}? (as a new folder: ./{args[0]})", ctx
+                )
             args = ["write", *args]
         return super().parse_args(ctx, args)
 

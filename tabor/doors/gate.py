@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from common.access import SCOPE_KEY, Principal, Right
 from tabor.doors.config import User, WebConfig
 from tabor.doors.passwords import Busy, Passwords, hash_of_nobody
-from tabor.doors.rights import OPEN, right_for
+from tabor.doors.rights import OF_ALL_TENANTS, OPEN, right_for
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -32,7 +32,15 @@ MAX_CREDENTIALS_BYTES = 8192
 REALM = "tabor"
 
 _REFUSALS = Counter("tabor_door_refusals", "Requests that the gate refused, by reason", ["reason"])
-_REASONS = ("no_credentials", "wrong_credentials", "missing_right", "other_site", "no_such_route", "busy")
+_REASONS = (
+    "no_credentials",
+    "wrong_credentials",
+    "missing_right",
+    "of_all_tenants",
+    "other_site",
+    "no_such_route",
+    "busy",
+)
 _refused = {reason: _REFUSALS.labels(reason) for reason in _REASONS}
 
 
@@ -126,6 +134,9 @@ class Gate:
         if not principal.may(needed):
             name = str(needed.name).lower()
             raise _Refused(403, "missing_right", f"{principal.name} lacks the right {name!r}, which this needs")
+        if principal.tenants and scope["path"] in OF_ALL_TENANTS:
+            about = "shows numbers of all tenants, and these credentials are bound to some"
+            raise _Refused(403, "of_all_tenants", f"{about}: {', '.join(principal.tenants)}")
         if needed is not Right.READ and _of_another_site(headers):
             raise _Refused(403, "other_site", "a page of another site may not do this")
         return principal

@@ -55,6 +55,9 @@ RIGHTS: dict[str, Right] = {
 }
 """By path as routes are declared: {name} stands for one part of a path, {name:path} for any rest of it."""
 
+OF_ALL_TENANTS = frozenset({"/metrics", "/api/v1/status/partitions"})
+"""What shows numbers of the whole process: not for those who are bound to tenants."""
+
 
 def right_for(path: str) -> Right | None:
     """What a request for this path needs; None if no route is declared for it."""

@@ -99,6 +99,13 @@ def test_the_old_log_brings_the_rest(origin: Origin, tmp_path: Path) -> None:
     assert Origin.state(tmp_path / "data") == origin.now
 
 
+def test_a_mistyped_log_leaves_no_folder_that_is_half_restored(origin: Origin, tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="there is no log in"):
+        bring_back(origin, tmp_path / "data", log_from=str(tmp_path / "nowhere"))
+    bring_back(origin, tmp_path / "data", log_from=str(origin.folder))
+    assert Origin.state(tmp_path / "data") == origin.now
+
+
 @pytest.mark.parametrize("n", [0, 4, 10])
 def test_until_takes_what_was_made_no_later(origin: Origin, tmp_path: Path, n: int) -> None:
     until_ms = T0 + (19 + n) * 1000 + 500
@@ -158,7 +165,9 @@ def test_a_half_restored_folder_is_not_opened_and_gone_on_with(
         bring_back(origin, folder)
     with pytest.raises(StartupError, match="half restored; give the same `tabor restore` again"):
         DataFolder(folder)
-    with pytest.raises(StartupError, match="half restored in another way"):
+    with pytest.raises(
+        StartupError, match=f"half restored in another way: go on with `tabor restore .* --backup {RUN}`"
+    ):
         bring_back(origin, folder, log_from=str(origin.folder))
     # A newer backup has been made meanwhile, which is not what was begun with.
     newer = open_target(origin.target, create=True)

@@ -107,6 +107,15 @@ def test_a_token_opens_what_its_rights_say_and_nothing_else(path: str, needed: s
             assert f"{who.name} lacks the right '{needed}'" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/status/partitions"])
+def test_who_is_bound_to_tenants_sees_no_numbers_of_all(path: str) -> None:
+    bound = Keys.of(config(tokens={hashlib.sha256(b"t").digest(): Principal("a", Right.READ, ("team-a",))}))
+    answer = answered(path, keys=bound, Authorization="Bearer t")
+    assert answer.status_code == 403
+    assert "numbers of all tenants" in answer.text
+    assert answered("/api/v1/query", keys=bound, Authorization="Bearer t").status_code == 200
+
+
 def test_without_credentials_nobody_gets_in_and_is_told_how() -> None:
     before = refusals("no_credentials")
     answer = answered("/api/v1/query")
