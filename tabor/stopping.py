@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from tabor.progress import say
+
 
 class Stopped(BaseException):
     """A signal asked to stop; no error, so that nobody catches it as one."""
@@ -18,8 +20,11 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Raise Stopped in the body at the first signal; those that follow do not disturb the clearing away."""
+def stoppable(saying: str | None = None) -> Iterator[None]:
+    """Raise Stopped in the body at the first signal; those that follow do not disturb the clearing away.
+
+    saying: what is said then, behind the name of the signal.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -30,6 +35,10 @@ def stoppable() -> Iterator[None]:
     before = [(number, signal.signal(number, stop)) for number in numbers]
     try:
         yield
+    except Stopped as stopped:
+        if saying is not None:
+            say(f"stopped by {stopped.name}; {saying}")
+        raise
     finally:
         for number, handler in before:
             signal.signal(number, handler)

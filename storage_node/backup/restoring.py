@@ -26,16 +26,17 @@ def contents(target: Target, manifest: Manifest) -> Iterator[bytes]:
     """Contents of a partition's objects, in order, checked. Raises BackupCorrupt, TargetError."""
 
     under_way: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="restore") as threads:
-        try:
-            for one in manifest.objects:
-                under_way.append(threads.submit(fetched, target, one))
-                if len(under_way) > AT_ONCE:
-                    yield under_way.popleft().result()
-            while under_way:
+    threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="restore")
+    try:
+        for one in manifest.objects:
+            under_way.append(threads.submit(fetched, target, one))
+            if len(under_way) > AT_ONCE:
                 yield under_way.popleft().result()
-        finally:
-            threads.shutdown(cancel_futures=True)
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        # Not waiting: the target may not answer, and nobody needs what it says now.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def fetched(target: Target, stored: Stored) -> bytes:

@@ -12,9 +12,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from common.errors import StartupError
 from common.log.url import has_secrets, redact
@@ -22,8 +21,7 @@ from storage_node.backup.errors import TargetError
 
 MAX_BYTES = 64 << 20
 """No object is larger: what is read before its checksum is known."""
-_NAME = re.compile(r"[a-z0-9][a-zA-Z0-9.-]*(/[a-zA-Z0-9][a-zA-Z0-9.-]*){0,3}")
-_SAID = re.compile(r"<Code>([^<]*)</Code>\s*<Message>([^<]*)</Message>")
+NAME = re.compile(r"[a-z0-9][a-zA-Z0-9.-]*(/[a-zA-Z0-9][a-zA-Z0-9.-]*){0,3}")
 _STAGED = ".staged-"
 _STAGED_OLD_S = 3600.0
 
@@ -71,6 +69,8 @@ def open_target(where: str, *, create: bool) -> Target:
         )
     if scheme not in ("s3", "gs", "az"):
         raise StartupError(f"{where!r} is no place for backups; give a folder, s3://bucket/prefix, gs:// or az://")
+    from storage_node.backup.bucket import BucketTarget
+
     return BucketTarget(where)
 
 
@@ -113,7 +113,7 @@ class FolderTarget:
             return None
         except OSError as error:
             raise TargetError(f"{path} cannot be read: {error.strerror}") from None
-        return _bounded(name, data)
+        return bounded(name, data)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         top = self._path(prefix)
@@ -124,7 +124,7 @@ class FolderTarget:
                     name = path.relative_to(self._folder).as_posix()
                     with contextlib.suppress(FileNotFoundError):
                         found = path.stat()
-                        if _NAME.fullmatch(name):
+                        if NAME.fullmatch(name):
                             yield Entry(name, found.st_size, found.st_mtime)
         except OSError as error:
             raise TargetError(f"{error.filename or top} cannot be read: {error.strerror}") from None
@@ -139,7 +139,7 @@ class FolderTarget:
             path.parent.rmdir()
 
     def _path(self, name: str) -> Path:
-        return self._folder / _checked(name)
+        return self._folder / checked(name)
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -160,91 +160,14 @@ class FolderTarget:
                     path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
-class _NoSuchObject(TargetError):
-    """There is none of this name."""
-
-
-class BucketTarget:
-    """A bucket, through obstore; credentials, region and endpoint come from the environment as usual.
-
-    For S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, which
-    may be http://. Raises StartupError.
-    """
-
-    def __init__(self, where: str) -> None:
-        from obstore.store import from_url
-
-        self.where = where
-        try:
-            self._store: Any = from_url(where, retry_config=_RETRIES, client_options=_client_options())
-        except Exception as error:  # obstore raises its own, which have no common root that is exported
-            raise StartupError(f"cannot use {where} for backups: {_reason(error)}") from None
-
-    def put(self, name: str, data: bytes) -> None:
-        import obstore
-
-        with self._named(_checked(name)):
-            obstore.put(self._store, name, data)
-
-    def get(self, name: str) -> bytes | None:
-        import obstore
-
-        try:
-            with self._named(_checked(name)):
-                found = obstore.get(self._store, name)
-                if found.meta["size"] > MAX_BYTES:
-                    raise TargetError(f"{name} in {self.where} has more than {MAX_BYTES} bytes")
-                return _bounded(name, bytes(found.bytes()))
-        except _NoSuchObject:
-            return None
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        import obstore
-
-        with self._named(_checked(prefix)):
-            for page in obstore.list(self._store, prefix=prefix, chunk_size=1000):
-                for one in page:
-                    if _NAME.fullmatch(one["path"]):
-                        yield Entry(one["path"], one["size"], one["last_modified"].timestamp())
-
-    def delete(self, name: str) -> None:
-        import obstore
-
-        with contextlib.suppress(_NoSuchObject), self._named(_checked(name)):
-            obstore.delete(self._store, name)
-
-    @contextlib.contextmanager
-    def _named(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except TargetError:
-            raise
-        except Exception as error:  # as above
-            reason = _reason(error)
-            if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in reason:
-                raise _NoSuchObject(f"{name} is not in {self.where}") from None
-            raise TargetError(f"{name} in {self.where}: {reason}") from None
-
-
-# Who stops waits for the request under way, so all of its attempts together are to take less than a minute.
-_RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
-_CONNECT_TIMEOUT = timedelta(seconds=5)
-_TIMEOUT = timedelta(seconds=30)
-
-
-def _client_options() -> Any:
-    # An endpoint that is given as http:// is meant so.
-    endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
-    plain = next(filter(None, endpoints), "").startswith("http://")
-    return {"connect_timeout": _CONNECT_TIMEOUT, "timeout": _TIMEOUT, "allow_http": plain}
-
-
-def _checked(name: str) -> str:
-    assert _NAME.fullmatch(name), name
+def checked(name: str) -> str:
+    """The name of an object, which is one as we make them."""
+    assert NAME.fullmatch(name), name
     return name
 
 
-def _bounded(name: str, data: bytes) -> bytes:
+def bounded(name: str, data: bytes) -> bytes:
+    """Data of an object. Raises TargetError if it is larger than any that we make."""
     if len(data) > MAX_BYTES:
         raise TargetError(f"{name} has more than {MAX_BYTES} bytes")
     return data
@@ -262,10 +185,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _reason(error: Exception) -> str:
-    """What the server says, else the first line of what obstore says."""
-    if said := _SAID.search(str(error)):
-        return f"{said[2]} ({said[1]})"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

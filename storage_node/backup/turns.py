@@ -28,6 +28,8 @@ HELD_S = 600.0
 """A turn that was not touched for longer is lost: well before others take it for dead."""
 WAIT_S = 600.0
 PAUSE_S = 2.0
+CLOSE_S = 10.0
+"""How long who ends waits for a target that does not answer."""
 _log = EventLog("backup")
 
 
@@ -68,11 +70,9 @@ class Turn:
             )
 
     def close(self) -> None:
-        """End the turn; an entry that cannot be deleted grows old."""
+        """End the turn; an entry that cannot be deleted within CLOSE_S grows old."""
         self._stop.set()
-        self._thread.join()
-        with suppress(TargetError):
-            self._target.delete(self._mine)
+        self._thread.join(CLOSE_S)
 
     def _keep(self) -> None:
         while not self._stop.wait(TOUCH_S):
@@ -84,6 +84,8 @@ class Turn:
                 self._touched_s = begun_s
             except TargetError as error:
                 _log.warning("backup_turn_not_kept", reason=str(error))
+        with suppress(TargetError):
+            self._target.delete(self._mine)
 
 
 @contextmanager

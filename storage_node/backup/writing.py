@@ -81,8 +81,9 @@ class Writer:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="backup")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Who is told to stop does not wait for a target that may not answer; nothing names what still comes there.
+        self._threads.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=True)
         self._turn.__exit__(None, None, None)
 
     def write(self, frozen: Frozen) -> Manifest:

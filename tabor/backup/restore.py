@@ -34,6 +34,7 @@ from storage_node.views import FORMAT_VERSION, FolderLock, Views, exchange, view
 from tabor import kernels
 from tabor.folder import RESTORE_MARK, DataFolder
 from tabor.progress import Bar, say
+from tabor.stopping import stoppable
 from tabor.values import format_size, format_time
 
 _RESTORED = "views.restore"
@@ -50,11 +51,24 @@ def run_restore(
     until_ms: int | None,
     force: bool,
 ) -> None:
-    """Restore into a data folder for `tabor run`. Raises TaborError."""
+    """Restore into a data folder for `tabor run`. Raises TaborError, Stopped."""
     if until_ms is not None and log_from is None:
         raise StartupError("--until needs the log to read on from the backup to that time; give --log-from")
     if log_from is not None and log != "local":
         raise StartupError("with --log-from the restored folder gets a log of its own; leave --log out")
+    with stoppable("the same command goes on with it"):
+        _restore(where, data_dir, run, log, log_from, until_ms, force)
+
+
+def _restore(
+    where: str,
+    data_dir: Path,
+    run: str | None,
+    log: str,
+    log_from: str | None,
+    until_ms: int | None,
+    force: bool,
+) -> None:
     target = open_target(where, create=False)
     kernels.ensure()
     with DataFolder(data_dir, restoring=True), FolderLock(data_dir):

@@ -5,6 +5,7 @@ A module for each group of commands; `options` has the flags that several share.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -28,39 +29,51 @@ from tabor.stopping import Stopped
 
 def main() -> None:
     """Entry point: every error that a user can mend is one line on standard error."""
+    _leave(_status())
+
+
+def _status() -> int:
+    """Do what the command line says; the exit status."""
     try:
         cli.main(standalone_mode=False, prog_name="tabor")
     except click.exceptions.Abort:
-        sys.exit(130)
+        return 130
     except Stopped as stop:
-        sys.exit(stop.exit_status)
+        return stop.exit_status
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
-        sys.exit(2)
+        return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "tabor"
         # click breaks lists of values into lines.
         say(f"tabor: {' '.join(error.format_message().split())} (see '{command} --help')")
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         say(f"tabor: {error.format_message()}")
-        sys.exit(1)
+        return 1
     except TaborError as error:
         say(f"tabor: {error}")
-        sys.exit(1)
+        return 1
     except BrokenPipeError:
         # The reader of our output has gone, as in `tabor log inspect … | head`.
         sys.stderr.close()
-        sys.exit(141)
-    _leave_threads_behind()
+        return 141
+    return 0
 
 
-def _leave_threads_behind() -> None:
-    """End now if a thread is still busy: a query in the midst of a kernel, for all that lasts has been closed."""
+def _leave(status: int) -> None:
+    """End now, even if a thread is still busy: a query in the midst of a kernel, a request to a bucket.
+
+    All that lasts has been closed.
+    """
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        for stream in (sys.stdout, sys.stderr):
+            # Closed, or with nobody who reads it.
+            with contextlib.suppress(ValueError, OSError):
+                stream.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)
 
 
 @click.group(
