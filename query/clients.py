@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NOT_WATCHED_S = 0.02
+"""How long a query runs before it is looked whether its client has gone away."""
+
 
 async def run(
     service: QueryService, work: Callable[[SeriesStore, Budget], T], p: Parameters, request: Request
@@ -51,16 +54,20 @@ async def run_whole(
 async def unless_gone(request: Request, start: Callable[[threading.Event], Future[T]]) -> T:
     """What comes of start(cancelled); the event is set if the client goes away before. The body has been read."""
     cancelled = threading.Event()
-    outcome = asyncio.wrap_future(start(cancelled))
-    gone = asyncio.ensure_future(until_gone(request))
+    outcome, gone = asyncio.wrap_future(start(cancelled)), None
     try:
-        await asyncio.wait((outcome, gone), return_when=asyncio.FIRST_COMPLETED)
+        # Most are answered before it would be worth while to look whether anybody waits.
+        await asyncio.wait((outcome,), timeout=NOT_WATCHED_S)
         if not outcome.done():
-            cancelled.set()
+            gone = asyncio.ensure_future(until_gone(request))
+            await asyncio.wait((outcome, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not outcome.done():
+                cancelled.set()
         return await outcome
     finally:
         # Either may be left over, the outcome when the server stops.
-        gone.cancel()
+        if gone is not None:
+            gone.cancel()
         outcome.cancel()
 
 

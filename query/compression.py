@@ -19,7 +19,7 @@ _GZIP_WBITS = 31
 
 def negotiated(accept_encoding: str) -> str:
     """'zstd', 'gzip' or '' for a header of this value (RFC 9110, 12.5.3); zstd if both are as welcome."""
-    weighed = dict(weights(accept_encoding))
+    weighed = weights(accept_encoding)
     rest = weighed.get("*", 0.0)
     best = max(("zstd", "gzip"), key=lambda name: weighed.get(name, rest))
     return best if weighed.get(best, rest) > 0.0 else ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from prometheus_client import Counter
 
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
@@ -47,6 +48,10 @@ TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
 Handler = Callable[[Parameters, Request], Awaitable[Response]]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def router(service: QueryService, version: str) -> APIRouter:
@@ -55,19 +60,16 @@ def router(service: QueryService, version: str) -> APIRouter:
     routes = APIRouter()
 
     def add(path: str, handler: Handler, *, post: bool = True) -> None:
-        name = path.removeprefix("/api/v1").split("/")[1]
-
-        async def endpoint(request: Request) -> Response:
-            response = await answered(handler, request, service.config.max_response_bytes)
-            QUERIES.labels(name, response.status_code).inc()
-            return response
-
         routes.add_api_route(
-            path, endpoint, methods=["GET", "POST"] if post else ["GET"], response_class=Response, name=name
+            path,
+            _endpoint(path, handler, service),
+            methods=["GET", "POST"] if post else ["GET"],
+            response_class=Response,
+            name=_name_of(path),
         )
 
-    add("/api/v1/query", api.instant)
-    add("/api/v1/query_range", api.range)
+    for path, handler in api.asked_often().items():
+        add(path, handler)
     add("/api/v1/series", api.series)
     add("/api/v1/labels", api.label_names)
     add("/api/v1/label/{name:path}/values", api.label_values, post=False)
@@ -97,9 +99,74 @@ def router(service: QueryService, version: str) -> APIRouter:
     return routes
 
 
+def in_front_of(
+    app: App, service: QueryService, require_started: Callable[[], Awaitable[None]] | None = None
+) -> App:
+    """An application that answers queries itself and leaves all else to `app`, which has their routes too.
+
+    To find a route among all, and what the framework does for it, takes longer than a small query.
+
+    require_started: raises RetryableError as long as there is nothing to be read yet.
+    """
+    asked_often = _Api(service).asked_often()
+    endpoints = {path: _endpoint(path, handler, service, require_started) for path, handler in asked_often.items()}
+    routes = {path: _Route(path) for path in endpoints}
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None or scope["method"] not in ("GET", "POST"):
+            await app(scope, receive, send)
+            return
+        scope["route"] = routes[scope["path"]]
+        response = await endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return dispatch
+
+
+def _endpoint(
+    path: str,
+    handler: Handler,
+    service: QueryService,
+    require_started: Callable[[], Awaitable[None]] | None = None,
+) -> Callable[[Request], Awaitable[Response]]:
+    """What answers the requests of a route, and counts them."""
+    name = _name_of(path)
+    counted: dict[int, Counter] = {}
+
+    async def started(p: Parameters, request: Request) -> Response:
+        if require_started is not None:
+            await require_started()
+        return await handler(p, request)
+
+    async def endpoint(request: Request) -> Response:
+        response = await answered(started, request, service.config.max_response_bytes)
+        counter = counted.get(response.status_code)
+        if counter is None:
+            counter = counted[response.status_code] = QUERIES.labels(name, response.status_code)
+        counter.inc()
+        return response
+
+    return endpoint
+
+
+def _name_of(path: str) -> str:
+    return path.removeprefix("/api/v1").split("/")[1]
+
+
+class _Route(NamedTuple):
+    """What whoever counts requests knows of a route, as of those of the framework."""
+
+    path: str
+
+
 class _Api:
     def __init__(self, service: QueryService) -> None:
         self._service = service
+
+    def asked_often(self) -> dict[str, Handler]:
+        """By path: what dashboards and alerts ask every few seconds."""
+        return {"/api/v1/query": self.instant, "/api/v1/query_range": self.range}
 
     async def instant(self, p: Parameters, request: Request) -> Response:
         limit, form = p.limit(), _form_of(request)

@@ -166,10 +166,9 @@ def _metrics(labels: LabelTable, first: int, last: int) -> list[bytes]:
     """The label sets of the rows [first, last), inside of the braces; each text is encoded once."""
     columns: list[list[bytes]] = []
     for name, codes in zip(labels.names, labels.codes[:, first:last], strict=True):
-        distinct, which = np.unique(codes, return_inverse=True)
-        key = orjson.dumps(name) + b":"
-        texts = [key + orjson.dumps(labels.pool[code]) + b"," if code else b"" for code in distinct.tolist()]
-        columns.append([texts[i] for i in which.tolist()])
+        key, of_rows = orjson.dumps(name) + b":", codes.tolist()
+        texts = {code: key + orjson.dumps(labels.pool[code]) + b"," if code else b"" for code in set(of_rows)}
+        columns.append([texts[code] for code in of_rows])
     if not columns:
         return [b""] * (last - first)
     return [b"".join(pieces)[:-1] for pieces in zip(*columns, strict=True)]

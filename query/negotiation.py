@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+_REMEMBERED_LENGTH = 200
 
 
-def weights(header: str) -> Iterator[tuple[str, float]]:
+def weights(header: str) -> Mapping[str, float]:
     """Each item of a header of this kind, in lower case, with its weight; one that cannot be read counts 0."""
+    return _remembered(header) if len(header) <= _REMEMBERED_LENGTH else dict(_items(header))
+
+
+@lru_cache(maxsize=64)
+def _remembered(header: str) -> Mapping[str, float]:
+    # A client sends the same with every request.
+    return MappingProxyType(dict(_items(header)))
+
+
+def _items(header: str) -> Iterator[tuple[str, float]]:
     for part in header.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         weight = 1.0
@@ -25,7 +39,7 @@ def preferred(accept: str, other: str, default: str) -> str:
 
     A client that accepts neither gets the default: Prometheus does not look at the header at all.
     """
-    weighed = dict(weights(accept))
+    weighed = weights(accept)
 
     def welcome(media_type: str) -> tuple[float, int]:
         # Of the ranges that a type is in, the most specific one counts.

@@ -42,6 +42,8 @@ class Parameters:
     def of(cls, query_string: bytes, form: bytes) -> Parameters:
         fields: dict[str, list[str]] = {}
         for text in (form, query_string):
+            if not text:
+                continue
             try:
                 decoded = text.decode("utf-8", "surrogateescape")
                 parsed = parse_qs(

@@ -37,8 +37,8 @@ class NodeState:
         register(self._node, prometheus_client.REGISTRY)
         self.started = True
 
-    def require_started(self) -> None:
-        """For routes that read the views.
+    async def require_started(self) -> None:
+        """For routes that read the views. A coroutine only because the framework would run it in a thread else.
 
         Raises:
             RetryableError: they are not open yet.

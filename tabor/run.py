@@ -102,6 +102,7 @@ async def _serve(
     from ingest.import_http import router as import_router
     from ingest.ingestor import Ingestor
     from ingest.otlp_http import router as otlp_router
+    from query.http import in_front_of as queries_in_front_of
     from query.http import router as query_router
     from query.http_admin import router as admin_router
     from query.http_queries import router as queries_router
@@ -162,7 +163,8 @@ async def _serve(
     schedule = _schedule(backup, copies, node_config.name, log.partitions)
     expiring = asyncio.create_task(_expire(copies))
     try:
-        async with serving(in_front_of(app, ingestor), entrance) as stop:
+        asked = queries_in_front_of(app, queries, state.require_started)
+        async with serving(in_front_of(asked, ingestor), entrance) as stop:
             if await first_of(stop, asyncio.to_thread(node.start)):
                 state.node_has_started()
                 server_metrics.register(state.readiness, "run", data_dir)

@@ -269,7 +269,7 @@ async def _serve_query(
     config: QueryConfig,
     settings: Sequence[Setting],
 ) -> None:
-    from query.http import router
+    from query.http import in_front_of, router
     from query.http_queries import router as queries_router
     from query.http_tenants import router as tenants_router
     from query.remote import RemoteStore
@@ -306,7 +306,7 @@ async def _serve_query(
     app.include_router(cluster_router(of_cluster(membership, log, caller)))
     app.include_router(process_router("query", settings, query_limits(queries)))
     try:
-        async with serving(app, entrance) as stop:
+        async with serving(in_front_of(app, queries), entrance) as stop:
             await first_of(stop, asyncio.to_thread(membership.wait_read, READ_TOPIC_S))
             if not is_covered():
                 say(f"waiting for storage nodes to announce themselves in {membership.topic.name}")

@@ -20,7 +20,9 @@ MAX_RECORD_BYTES = 900 * 1024
 """Upper limit of one record, so that a Kafka with default settings (1 MB) takes it."""
 
 DEFAULT_PARTITIONS = 16
-"""Partitions of a log that is made without saying how many."""
+"""Partitions of a topic that is made without saying how many: they are to be spread over nodes."""
+LOCAL_PARTITIONS = 4
+"""The same of a local log: each costs every query a look-up, and one machine has nothing to spread."""
 
 
 class Append(NamedTuple):

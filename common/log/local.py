@@ -53,7 +53,7 @@ def _now_ms() -> int:
 class LocalLog:
     """A log in `path`, made if it is missing and `create` is set.
 
-    partitions: fixed when the log is made; None takes those of an existing log, DEFAULT_PARTITIONS for a new one.
+    partitions: fixed when the log is made; None takes those of an existing log, LOCAL_PARTITIONS for a new one.
     retention_ms, retention_bytes: how long after its arrival a record is kept, and how many bytes of records are
       kept in all; None keeps them. Both are enforced in steps of about a sixteenth, oldest first.
     Raises:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import StartupError, TaborError
-from common.log.base import DEFAULT_PARTITIONS, LogRecord
+from common.log.base import LOCAL_PARTITIONS, LogRecord
 from common.rocksdb import properties_of
 from common.version import VERSION, check_format
 
@@ -128,7 +128,7 @@ class LogDisk:
         stored = self._db.get(_FORMAT_KEY)
         if stored is None:
             if wanted is None:
-                wanted = DEFAULT_PARTITIONS
+                wanted = LOCAL_PARTITIONS
             if not 1 <= wanted <= MAX_PARTITIONS:
                 raise StartupError(f"a log has 1 to {MAX_PARTITIONS} partitions, not {wanted}")
             meta = {"format": _FORMAT, "tabor": VERSION, "partitions": wanted}

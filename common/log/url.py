@@ -48,7 +48,7 @@ def open_log(
     """Open the log that `url` names.
 
     data_dir: `local` lies in its folder `log`; Kafka does not use it.
-    partitions: None takes those of an existing log, and DEFAULT_PARTITIONS for a new one.
+    partitions: None takes those of an existing log, and LOCAL_PARTITIONS or DEFAULT_PARTITIONS for a new one.
     retention_ms, retention_bytes: of a local log; with Kafka they are set on a topic that is made here.
     create: whether a log that does not exist is made.
     read_only: a local log is opened as it is now, even while another process owns it; nothing is written to Kafka.

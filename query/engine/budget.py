@@ -106,8 +106,9 @@ class Budget:
 
     def check(self) -> None:
         """Raises QueryTimeout or QueryCancelled if the query must end; called between steps of the work."""
-        if any(end.is_set() for end in self._ends):
-            raise QueryCancelled(self.stop_reason)
+        for end in self._ends:
+            if end.is_set():
+                raise QueryCancelled(self.stop_reason)
         if time.monotonic() > self._deadline_s:
             raise QueryTimeout(
                 f"query timed out in expression evaluation: it may take {self._timeout_s:.3g} s (--query-timeout)"

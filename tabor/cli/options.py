@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from common.log.base import DEFAULT_PARTITIONS
+from common.log.base import DEFAULT_PARTITIONS, LOCAL_PARTITIONS
 from common.tenancy import Tenancy
 from ingest.config import MAX_ACTIVE_SERIES
 from tabor.logging import FORMATS as LOG_FORMATS
@@ -130,7 +130,7 @@ partitions = option(
     "--partitions",
     type=click.IntRange(1, 65_536),
     default=None,
-    show_default=f"{DEFAULT_PARTITIONS} for a new log, else the log's own",
+    show_default=f"{LOCAL_PARTITIONS} for a new local log, {DEFAULT_PARTITIONS} for a new topic, else its own",
     help="Partitions of the log; fixed once it is made.",
 )
 retention = option(

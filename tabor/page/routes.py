@@ -103,5 +103,5 @@ def _answer(name: str, request: Request) -> Response:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    weighed = dict(weights(accepted))
+    weighed = weights(accepted)
     return weighed.get("gzip", weighed.get("*", 0.0)) > 0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.log.base import DEFAULT_PARTITIONS
+from common.log.base import LOCAL_PARTITIONS
 from storage_node.backup.manifest import runs_of
 from storage_node.backup.target import open_target
 from tests.acceptance.test_kill import digests
@@ -62,7 +62,7 @@ def test_killed_backups_and_restores_end_in_the_same_digests(where: str, tmp_pat
         # As slow as it may be, so that it is caught in the middle.
         killed_once([*write, "--rate", "100KiB"], tmp_path, "backup", lambda: list(target.entries("objects")))
         n_left = len(list(target.entries("objects")))
-        assert all(len(found) < DEFAULT_PARTITIONS for found in runs_of(target).values())
+        assert all(len(found) < LOCAL_PARTITIONS for found in runs_of(target).values())
         # Under the same load: what it has is what was acknowledged before it began, and perhaps more.
         acknowledged = load.acknowledged_samples()
         done = subprocess.run(write, capture_output=True, text=True, timeout=120)
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_a_backup_in_one_line(tmp_path: Path) -> None:
         assert subprocess.run(write, capture_output=True, timeout=60).returncode == 0
         # The list is what a script may read.
         listed = command("backup", "list", where)
-        assert listed.stdout.splitlines()[-1].split()[1] == str(DEFAULT_PARTITIONS), listed.stdout
+        assert listed.stdout.splitlines()[-1].split()[1] == str(LOCAL_PARTITIONS), listed.stdout
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from common.errors import StartupError
-from common.log.base import DEFAULT_PARTITIONS
+from common.log.base import LOCAL_PARTITIONS
 from common.log.url import KafkaUrl, open_log, parse_kafka_url, redact
 
 
 def test_local_lies_in_a_folder_of_the_data_folder(tmp_path: Path) -> None:
     log = open_log("local", data_dir=tmp_path, partitions=None)
-    assert log.partitions == DEFAULT_PARTITIONS
+    assert log.partitions == LOCAL_PARTITIONS
     log.close()
     assert (tmp_path / "log").is_dir()
 

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from common.errors import RetryableError
 from query.config import QueryConfig
-from query.http import router
+from query.http import in_front_of, router
 from query.http_queries import router as queries_router
 from query.service import QueryService
 from tests.memory_store import MemoryStore
@@ -26,7 +27,7 @@ class Client:
         app = FastAPI()
         app.include_router(router(service, "0"))
         app.include_router(queries_router(service))
-        self._transport = httpx.ASGITransport(app)
+        self._transport = httpx.ASGITransport(in_front_of(app, service))
 
     def ask(self, path: str, *, form: bool = False, **parameters: Any) -> tuple[int, Any]:
         async def send() -> httpx.Response:
@@ -226,3 +227,51 @@ def test_what_tabor_does_not_have_is_answered_empty(client: Client) -> None:
     assert client.data("/api/v1/query_exemplars", query="up") == []
     assert client.data("/api/v1/targets")["activeTargets"] == []
     assert client.data("/api/v1/scrape_pools") == {"scrapePools": []}
+
+
+def test_queries_in_front_of_the_framework_are_answered_as_behind_it() -> None:
+    store = MemoryStore()
+    store.add({"__name__": "up"}, [(T0 * 1000, 1.0)])
+    service = QueryService(store, QueryConfig())
+    app = FastAPI()
+    app.include_router(router(service, "0"))
+
+    async def answers(asked: Any) -> list[tuple[int, bytes]]:
+        found = []
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(asked), base_url="http://tabor") as client:
+            for path in ("/api/v1/query", "/api/v1/query_range"):
+                for query in ("up", "up[", "up + on ("):
+                    about = {"query": query, "time": T0, "start": T0, "end": T0 + 60, "step": 15}
+                    for response in (
+                        await client.get(path, params=about),
+                        await client.post(path, data=about),
+                        await client.put(path, data=about),
+                        await client.get(path + "/", params=about),
+                        await client.get(path),
+                    ):
+                        found.append((response.status_code, response.content))
+        return found
+
+    behind = asyncio.run(answers(app))
+    assert {status for status, _ in behind} >= {200, 400, 405}
+    assert asyncio.run(answers(in_front_of(app, service))) == behind
+    service.close()
+
+
+def test_before_there_is_something_to_read_queries_are_told_to_come_again() -> None:
+    async def require_started() -> None:
+        raise RetryableError("the views are being opened", retry_after_s=3.0)
+
+    service = QueryService(MemoryStore(), QueryConfig())
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(in_front_of(FastAPI(), service, require_started))
+        async with httpx.AsyncClient(transport=transport, base_url="http://tabor") as client:
+            return await client.get("/api/v1/query", params={"query": "up"})
+
+    response = asyncio.run(ask())
+    service.close()
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "3"
+    assert response.json()["errorType"] == "unavailable"
+    assert "being opened" in response.json()["error"]

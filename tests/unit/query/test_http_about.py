@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from common.store import Exemplar, Matcher, Metadata, SeriesExemplars
+from query import clients
 from query.compression import negotiated
 from query.config import QueryConfig
 from query.http import router
@@ -234,8 +235,11 @@ READ = oracle.delimited(1, b"\x10" + oracle.uvarint(T0 * 1000) + SLOW)
     ],
 )
 def test_a_query_whose_client_has_gone_ends_and_frees_its_place(
-    app: FastAPI, store: Store, path: str, query: str, body: bytes
+    app: FastAPI, store: Store, path: str, query: str, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Looked at from the beginning: nothing here lasts.
+    monkeypatch.setattr(clients, "NOT_WATCHED_S", 0.0)
+
     async def abandon() -> None:
         scope = {
             "type": "http", "method": "POST" if body else "GET", "path": path, "raw_path": b"", "headers": [],
