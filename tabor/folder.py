@@ -44,8 +44,12 @@ class DataFolder:
                 f"the data folder {path} is half restored; give the same `tabor restore` again, which goes on, or "
                 f"remove the folder"
             )
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise StartupError(f"cannot use the data folder {path}: {error.strerror}") from None
 
     def close(self) -> None:
         os.close(self._fd)

@@ -11,6 +11,7 @@ import click
 from common.durations import UNITS_MS, duration_ms
 
 MAX_SIZE_BYTES = 1 << 60
+MAX_NODE_NAME_CHARACTERS = 128
 _SIZE_UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _SIZE_UNITS |= {_letter: 1024**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
@@ -66,6 +67,17 @@ class _Time(click.ParamType[Any]):
         return time_ms
 
 
+class _NodeName(click.ParamType[Any]):
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not text.isprintable() or not text or len(text) > MAX_NODE_NAME_CHARACTERS or set(text) & set(" ,/"):
+            rule = f"up to {MAX_NODE_NAME_CHARACTERS} characters without spaces, commas and slashes"
+            self.fail(f"{text!r} is no name of a node: {rule}", param, ctx)
+        return text
+
+
 class _Address(click.ParamType[Any]):
     name = "host:port"
 
@@ -83,6 +95,7 @@ DURATION_MS = _Duration()
 SIZE_BYTES = _Size()
 ADDRESS = _Address()
 TIME_MS = _Time()
+NODE_NAME = _NodeName()
 
 
 def format_duration(duration_ms: int) -> str:

@@ -32,7 +32,7 @@ from tabor.logging import configure as configure_logging
 from tabor.memory import share_arenas
 from tabor.progress import say
 from tabor.settings import Setting, config_option, effective, option
-from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES
+from tabor.values import ADDRESS, DURATION_MS, NODE_NAME, SIZE_BYTES
 
 
 @click.command()
@@ -98,7 +98,9 @@ def ingest(ctx: click.Context, /, **options: Any) -> None:
     config_option,
     logs,
     traces,
-    option("--name", required=True, help="Name of this node; stays the same for the life of its data."),
+    option(
+        "--name", type=NODE_NAME, required=True, help="Name of this node; stays the same for the life of its data."
+    ),
     data_dir,
     listen,
     door,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from shlex import quote
 
 from common.control.members import Member
 from common.errors import LogUnavailable
 from tabor.cluster.reading import Reading, reading
 from tabor.cluster.states import ClusterStatus, NodeStatus, PartitionStatus, ReplicaStatus
+from tabor.progress import Bar
 
 WATCH_S = 1.0
 
@@ -20,9 +22,8 @@ def run_status(url: str, *, as_json: bool, watch: bool, wait_s: float = 0.0) -> 
     Whole is a cluster of which every partition has all its replicas.
     """
     with reading(url) as cluster:
-        deadline_s = time.monotonic() + wait_s
-        while status_of(cluster).under_replicated and time.monotonic() < deadline_s:
-            time.sleep(WATCH_S)
+        if wait_s:
+            _wait_whole(cluster, time.monotonic() + wait_s)
         while True:
             status = status_of(cluster)
             if as_json:
@@ -32,6 +33,14 @@ def run_status(url: str, *, as_json: bool, watch: bool, wait_s: float = 0.0) -> 
                 print(("\x1b[H\x1b[2J" if watch else "") + text_of(status), flush=True)
             if not watch:
                 return not status.under_replicated
+            time.sleep(WATCH_S)
+
+
+def _wait_whole(cluster: Reading, deadline_s: float) -> None:
+    with Bar("waiting for replicas") as bar:
+        while (lacking := status_of(cluster)).under_replicated and time.monotonic() < deadline_s:
+            whole = lacking.partitions - len(lacking.under_replicated)
+            bar.update(whole, lacking.partitions, f"{whole} of {lacking.partitions} partitions have all")
             time.sleep(WATCH_S)
 
 
@@ -99,6 +108,12 @@ def text_of(status: ClusterStatus) -> str:
     if status.under_replicated:
         lines.append(f"under-replicated: partitions {_some(status.under_replicated)}")
         seated = sum(node.presence == "in" for node in status.nodes)
+        lines += [
+            f"{node.name!r} is {node.state} and keeps its seat: "
+            f"start it, or `tabor cluster drain {quote(node.name)}`"
+            for node in status.nodes
+            if node.presence == "in" and node.state in ("silent", "stopped", "never heard")
+        ]
         if seated < status.replicas:
             lines.append(
                 f"{status.replicas} replicas need as many storage nodes; {seated} have joined, start more"

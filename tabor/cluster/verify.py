@@ -133,7 +133,10 @@ def _print(verdicts: list[Verdict]) -> bool:
                 print(f"{where}: {one.node} was not compared: {one.reason}")
         if verdict.agreed is None:
             digests = ", ".join(f"{one.node} {one.digest}" for one in verdict.replicas if one.digest)
-            print(f"{where}: no majority: {digests or 'nobody has it'}; rebuild with `storage-node --from log`")
+            if digests:
+                print(f"{where}: no majority: {digests}; rebuild with `storage-node --from log`")
+            else:
+                print(f"{where}: no live node has it; `tabor cluster status` says who is to")
         for one in verdict.wrong if verdict.agreed else ():
             print(f"{where}: {one.node} differs from {verdict.equal} others in {_windows(verdict, one)}")
         if verdict.agreed is not None and verdict.equal < verdict.wanted and not verdict.wrong:

@@ -126,6 +126,7 @@ def test_without_a_replica_a_query_fails_and_names_the_partition(cluster: Nodes)
     text = cluster.command("status")
     assert text.returncode == 1
     assert "NOT AVAILABLE: partitions" in text.stdout
+    assert "'a' is silent and keeps its seat: start it, or `tabor cluster drain a`" in text.stdout
     assert cluster.command("status", "--wait", "2s").returncode == 1, "it waits, and then says that it was in vain"
     for name in "ab":
         cluster.nodes[name].start()

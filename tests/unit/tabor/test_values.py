@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from tabor.values import ADDRESS, DURATION_MS, SIZE_BYTES, Address, format_duration
+from tabor.values import ADDRESS, DURATION_MS, NODE_NAME, SIZE_BYTES, Address, format_duration
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,10 @@ def test_a_duration_is_shown_in_a_form_that_is_read_back(duration_ms: int) -> No
 
 def test_an_address_of_ip_version_6_is_shown_in_brackets() -> None:
     assert str(Address("::1", 80)) == "[::1]:80"
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a,b", "a/b", "a\n", "a" * 129])
+def test_a_name_of_a_node_can_be_written_in_lists_and_on_command_lines(text: str) -> None:
+    assert NODE_NAME.convert("rack-1.node_2", None, None) == "rack-1.node_2"
+    with pytest.raises(click.BadParameter, match="is no name of a node"):
+        NODE_NAME.convert(text, None, None)
