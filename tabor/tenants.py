@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,10 +13,12 @@ import orjson
 
 from common.calling import Caller
 from common.errors import CallerError, RetryableError
+from common.limits import read_limits
 from common.tenants import why_no_tenant
 from tabor.progress import Bar, say
 from tabor.remote import Server
 from tabor.stopping import stoppable
+from tabor.values import format_duration
 
 LOOK_S = 0.5
 
@@ -36,6 +40,23 @@ def run_usage(caller: Caller, url: str, name: str | None, *, with_samples: bool,
     for first, *numbers in cells:
         texts = (text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True))
         print(first.ljust(widths[0]), *texts, sep="  ")
+
+
+def run_check(file: Path) -> None:
+    """Print the limits that a file gives to each tenant. Raises CallerError, which says what is wrong in it."""
+    try:
+        table = read_limits(file)
+    except ValueError as error:
+        raise CallerError(str(error)) from None
+    rows = [*table.tenants, ("(others)", table.common)]
+    width = max(len(name) for name, _ in rows)
+    for name, limits in rows:
+        set_here = [_limit(limit, value) for limit, value in asdict(limits).items() if value is not None]
+        print(name.ljust(width), ", ".join(set_here) or "no limits", sep="  ")
+
+
+def _limit(name: str, value: int | float) -> str:
+    return f"retention {format_duration(int(value))}" if name == "retention_ms" else f"{name} {value:,}"
 
 
 def run_delete(caller: Caller, url: str, ingest_url: str, name: str, *, asks: bool, wait_s: float) -> None:

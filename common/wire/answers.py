@@ -139,7 +139,7 @@ def error_content(error: Exception) -> dict[str, Any]:
 
 def error_of(content: dict[str, Any]) -> Exception:
     """The error that a node spoke of."""
-    message = str(content.get("message", "no reason given"))[:4000]
+    message = str(content.get("message") or content.get("error") or "no reason given")[:4000]
     match content.get("type"):
         case "too_many_samples":
             return TooManySamples(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -51,6 +52,15 @@ def usage(name: str | None, **options: Any) -> None:
 
     as_json = options.pop("as_json")
     run_usage(caller_of(options), options["url"], name, with_samples=True, as_json=as_json)
+
+
+@tenant.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def check(file: Path) -> None:
+    """Say what is wrong in FILE, which is for --tenant-limits, or which limits it gives to whom."""
+    from tabor.tenants import run_check
+
+    run_check(file)
 
 
 @tenant.command()

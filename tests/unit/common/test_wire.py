@@ -276,3 +276,8 @@ def test_a_request_that_is_too_large_is_the_callers_fault() -> None:
     matcher = Matcher(MatchOp.EQUAL, "a", "x" * MAX_REQUEST_BYTES)
     with pytest.raises(CallerError, match="more than"):
         encode_request(ReadRequest("one", (0,), None, 0.0, ((matcher,),)))
+
+
+def test_what_a_node_says_before_it_is_ready_is_passed_on() -> None:
+    said = {"status": "error", "errorType": "unavailable", "error": "the views are not open yet"}
+    assert "the views are not open yet" in str(answers.error_of(said))
