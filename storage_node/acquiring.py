@@ -21,6 +21,7 @@ from common.log.base import Log
 from common.wire.frames import WireError
 from storage_node.backup.errors import TargetError
 from storage_node.backup.fetching import fetch_partition
+from storage_node.backup.manifest import Manifest
 from storage_node.backup.target import Target
 from storage_node.copies import CopyWriter
 from storage_node.copy_client import CopyRefused, CopyStream
@@ -42,11 +43,16 @@ _log = EventLog("storage_node")
 
 @dataclass(frozen=True, slots=True)
 class Copying:
-    """A copy under way."""
+    """A copy under way.
+
+    size_bytes: what is here, after `seconds`. total_bytes: of all of it, more or less; None if it is not known.
+    """
 
     partition: int
     source: str
     size_bytes: int
+    total_bytes: int | None
+    seconds: float
 
 
 class Acquirer:
@@ -145,12 +151,24 @@ class Acquirer:
             return self._rounds[partition] >= ROUNDS and start == 0
         if self._use_peers and self._clock() - self._since_s[partition] < self._peer_wait_s:
             return False
-        if self._backups is not None and fetch_partition(
-            self._backups, self._views(), partition, start, self._stop
-        ):
+        if self._backups is not None and self._restore(partition, start, self._backups):
             return True
         _log.error("log_cut_off_and_no_peer", partition=partition, start=start)
         return True
+
+    def _restore(self, partition: int, log_start: int, backups: Target) -> bool:
+        done_bytes, begin_s = 0, self._clock()
+
+        def show(manifest: Manifest, n_bytes: int) -> None:
+            nonlocal done_bytes
+            done_bytes += n_bytes
+            source, seconds = f"backup {manifest.run}", self._clock() - begin_s
+            self.copying[partition] = Copying(partition, source, done_bytes, manifest.size_bytes, seconds)
+
+        try:
+            return fetch_partition(backups, self._views(), partition, log_start, self._stop, progress=show)
+        finally:
+            self.copying.pop(partition, None)
 
     def _copy(self, partition: int, sources: Sequence[Member]) -> bool:
         for member in sources if self._use_peers else ():
@@ -181,11 +199,14 @@ class Acquirer:
             try:
                 header = stream.open(writer.last_key)
                 self._check(header)
+                about = header.get("about_bytes")
+                total_bytes = about if isinstance(about, int) else None
                 for payload in stream.payloads():
                     if self._stop.is_set():
                         raise CopyRefused("this node is stopping")
                     writer.add(payload)
-                    self.copying[partition] = Copying(partition, member.name, writer.size_bytes)
+                    progress = writer.size_bytes, total_bytes, self._clock() - begin_s
+                    self.copying[partition] = Copying(partition, member.name, *progress)
                 break
             except (WireError, ConnectionError) as error:
                 # A copy that was cut off goes on behind its last key.
@@ -195,8 +216,8 @@ class Acquirer:
             finally:
                 stream.close()
         writer.finish(is_empty=header.get("next_offset") == 0)
-        about = {"bytes": writer.size_bytes, "seconds": round(self._clock() - begin_s, 3)}
-        _log.info("partition_copied", partition=partition, node=member.name, **about)
+        took = {"bytes": writer.size_bytes, "seconds": round(self._clock() - begin_s, 3)}
+        _log.info("partition_copied", partition=partition, node=member.name, **took)
 
     def _check(self, header: Mapping[str, object]) -> None:
         """Raises CopyRefused if the copy is of no use here."""

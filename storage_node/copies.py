@@ -102,6 +102,8 @@ class Copies:
                 # Of the snapshot: the partition may have gone on since.
                 "next_offset": saved_offset_of(disk, partition),
                 "digest": saved_digest_of(disk, partition),
+                # Of the samples, which are most of it: for who wants to know how long it will take.
+                "about_bytes": shard.state.size_bytes,
             }
             self._open[name] = _Open(disk, partition, header, now_s)
             return name

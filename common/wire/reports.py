@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -12,15 +13,24 @@ PATH = "/internal/v1/report"
 VERSION = 1
 
 
+class Copy(NamedTuple):
+    """source: a node or backup. size_bytes: what has come in `seconds`. total_bytes: about all of it, if known."""
+
+    source: str
+    size_bytes: int
+    total_bytes: int | None
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """compared: offset and whether the digests were equal, by partition and other node, when compared last.
 
-    copying: source and bytes that have arrived, by partition.
+    copying: by partition.
     """
 
     compared: dict[tuple[int, str], tuple[int, bool]]
-    copying: dict[int, tuple[str, int]]
+    copying: dict[int, Copy]
 
 
 def encode_report(report: Report) -> bytes:
@@ -42,7 +52,10 @@ def parse_report(body: bytes) -> Report:
         compared = {
             (int(p), str(node)): (int(offset), bool(same)) for p, node, offset, same in content["compared"]
         }
-        copying = {int(p): (str(source), int(size)) for p, source, size in content["copying"]}
+        copying = {
+            int(p): Copy(str(source), int(size), None if total is None else int(total), float(seconds))
+            for p, source, size, total, seconds in content["copying"]
+        }
     except (KeyError, TypeError, ValueError):
         raise WireError("the answer is no report") from None
     return Report(compared, copying)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from common.events import EventLog
 from storage_node.backup.choosing import newest_of
 from storage_node.backup.errors import BackupCorrupt
+from storage_node.backup.manifest import Manifest
 from storage_node.backup.restoring import restore_partition
 from storage_node.backup.target import Target
 from storage_node.views import Views
@@ -14,10 +17,19 @@ from storage_node.views import Views
 _log = EventLog("backup")
 
 
-def fetch_partition(target: Target, views: Views, partition: int, log_start: int, stop: threading.Event) -> bool:
+def fetch_partition(
+    target: Target,
+    views: Views,
+    partition: int,
+    log_start: int,
+    stop: threading.Event,
+    *,
+    progress: Callable[[Manifest, int], object] = lambda manifest, n_bytes: None,
+) -> bool:
     """Put a partition's newest backup onto the disk; False if there is none that can be used, which is logged.
 
-    The log goes on from there; what lies between the backup and the log's start is lost and logged.
+    progress: is given the bytes of each object. The log goes on from there; what lies between the backup and the
+    log's start is lost and logged.
     Raises:
         TargetError, DiskError: it may succeed later.
     """
@@ -34,7 +46,7 @@ def fetch_partition(target: Target, views: Views, partition: int, log_start: int
         if manifest.next_offset < log_start:
             gap = {"next_offset": manifest.next_offset, "start": log_start}
             _log.error("backup_ends_before_log", partition=partition, backup=manifest.run, **gap)
-        restore_partition(target, manifest, views.disk, stop=stop)
+        restore_partition(target, manifest, views.disk, stop=stop, progress=partial(progress, manifest))
     except BackupCorrupt as error:
         _log.error("backup_not_usable", partition=partition, reason=str(error))
         return False

@@ -71,8 +71,10 @@ def with_reports(partition: PartitionStatus, reports: Mapping[str, Report]) -> P
             at = max(offset for offset, _ in audits)
             replica = replace(replica, digest="equal" if equal else "differs", compared_at=at)
         if replica.node in reports and number in reports[replica.node].copying:
-            source, size = reports[replica.node].copying[number]
-            replica = replace(replica, copied_from=source, copied_bytes=size)
+            source, size, total, seconds = reports[replica.node].copying[number]
+            replica = replace(
+                replica, copied_from=source, copied_bytes=size, copy_bytes=total, copied_in_s=round(seconds, 3)
+            )
         return replica
 
     return replace(partition, replicas=[told(replica) for replica in partition.replicas])

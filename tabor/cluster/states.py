@@ -26,7 +26,8 @@ class ReplicaStatus:
 
     next_offset, lag: None if the node does not tell, or the log does not.
     digest: 'equal' or 'differs', as it was when replicas were compared last, at offset `compared_at` of the log.
-    copied_from, copied_bytes: of a copy under way. These are told by `/api/v1/status/cluster` only.
+    copied_from, copied_bytes, copied_in_s, copy_bytes: of a copy under way, from where, how much of it has come in
+    which time, and about how much it will be, if that is known. These are told by `/api/v1/status/cluster` only.
     """
 
     node: str
@@ -37,6 +38,8 @@ class ReplicaStatus:
     compared_at: int | None = None
     copied_from: str | None = None
     copied_bytes: int | None = None
+    copied_in_s: float | None = None
+    copy_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -14,6 +15,7 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from common.log.base import LOCAL_PARTITIONS
 from tests.page import demo
 from tests.page.browser import NARROW, WIDE, Browser, browser
 from tests.processes import Process, running, tabor_run
@@ -270,11 +272,44 @@ def test_cardinality_leads_to_queries_and_to_the_command_that_deletes(page: Brow
 def test_cluster_shows_the_node_its_partitions_and_the_log(page: Browser) -> None:
     page.open("cluster")
     page.find(".note.good", "Every partition has all its replicas")
-    assert len(page.all("table.grid td.lag-0")) == 16
+    page.wait(lambda: len(page.all("table.grid td.lag-0")) == LOCAL_PARTITIONS, "all replicas have caught up")
     page.find("section.card", "Log")
     assert "everything from the start" in page.find("section.card", "In the data folder").text
     views = page.find("section.card", "1,059 series")
-    assert len(views.find_elements("css selector", "tbody code")) == 16
+    assert len(views.find_elements("css selector", "tbody code")) == LOCAL_PARTITIONS
+
+
+def test_cluster_shows_how_fast_a_copy_comes_and_how_long_it_will_take(page: Browser) -> None:
+    # What a node that is rebuilt would tell, put into the answer of this one.
+    copy = {
+        "state": "coming",
+        "copied_from": "b",
+        "copied_bytes": 1_000_000,
+        "copied_in_s": 4.0,
+        "copy_bytes": 4_000_000,
+    }
+    from_backup = copy | {"copied_from": "backup 20261128T070000Z", "copy_bytes": None}
+    script = """
+        const fetched = window.fetch;
+        window.fetch = async (...asked) => {
+          const answer = await fetched(...asked);
+          if (!String(asked[0].url ?? asked[0]).includes("status/cluster")) return answer;
+          const body = await answer.json();
+          const partitions = body.data.partition_states;
+          COPIES.forEach((copy, partition) => Object.assign(partitions[partition].replicas[0], copy));
+          return new Response(JSON.stringify(body), { headers: { "content-type": "application/json" } });
+        };
+    """.replace("COPIES", json.dumps([copy, from_backup]))
+    made = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        page.open("cluster")
+        told = page.find("li", "copied from b").text
+        assert "1.00 MB of about 4.00 MB are here, 250 kB a second, about 12 s left" in told
+        assert page.find("li meter[aria-label='Progress of partition 0']")
+        told = page.find("li", "copied from backup 20261128T070000Z").text
+        assert told.endswith("1.00 MB are here, 250 kB a second")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", made)
 
 
 def test_status_shows_settings_limits_and_ends_a_query(page: Browser, server: Process) -> None:

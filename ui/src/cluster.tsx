@@ -13,6 +13,8 @@ interface Replica {
   compared_at: number | null;
   copied_from: string | null;
   copied_bytes: number | null;
+  copied_in_s: number | null;
+  copy_bytes: number | null;
 }
 
 interface Partition {
@@ -176,12 +178,23 @@ function secondsLeft(replica: Replica, partition: number, data: Cluster, before?
   return pace > 0 ? replica.lag / pace : undefined;
 }
 
-/** At what pace a copy arrives; how large it will be nobody says. */
-function copyPace(replica: Replica, partition: number, data: Cluster, before?: Cluster): string {
-  const old = before?.partition_states.find((one) => one.partition === partition)?.replicas.find((one) => one.node === replica.node);
-  if (!old?.copied_bytes || replica.copied_bytes === null || data.time <= before!.time) return "";
-  const pace = (replica.copied_bytes - old.copied_bytes) / (data.time - before!.time);
-  return pace > 0 ? `, ${bytes(Math.round(pace))} a second` : "";
+/** A copy from another node or a backup: how much is here, of how much, how fast, and for how long still. */
+function Copy({ replica, partition }: { replica: Replica; partition: number }) {
+  const here = replica.copied_bytes ?? 0;
+  const pace = replica.copied_in_s ? here / replica.copied_in_s : 0;
+  // What another node says of the whole is about its samples; labels come on top.
+  const total = replica.copy_bytes !== null && replica.copy_bytes > here ? replica.copy_bytes : undefined;
+  return (
+    <>
+      {total !== undefined && <meter min={0} max={1} value={here / total} aria-label={`Progress of partition ${partition}`} />}
+      <span>
+        copied from {replica.copied_from}: {bytes(here)}
+        {total !== undefined && ` of about ${bytes(total)}`} are here
+        {pace > 0 && `, ${bytes(Math.round(pace))} a second`}
+        {pace > 0 && total !== undefined && `, about ${roughly((total - here) / pace)} left`}
+      </span>
+    </>
+  );
 }
 
 function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
@@ -250,9 +263,7 @@ function Grid({ data, before }: { data: Cluster; before?: Cluster }) {
                     partition {partition} on {replica.node}
                   </span>
                   {replica.copied_from !== null ? (
-                    <span>
-                      copied from {replica.copied_from}: {bytes(replica.copied_bytes ?? 0)} are here{copyPace(replica, partition, data, before)}
-                    </span>
+                    <Copy replica={replica} partition={partition} />
                   ) : replica.next_offset === null ? (
                     <span class="muted">not there yet: it waits</span>
                   ) : (

@@ -20,7 +20,7 @@ from common.record import NOTHING, encode_record
 from common.store import NotCaughtUp
 from common.wire.frames import WireError
 from common.wire.peers import ask_to_repair, fetch_mark, fetch_report
-from common.wire.reports import Report, parse_report
+from common.wire.reports import Copy, Report, parse_report
 from storage_node.acquiring import Copying
 from storage_node.auditing import Auditor
 from storage_node.config import NodeConfig
@@ -124,11 +124,12 @@ def test_an_audit_names_the_replica_and_the_window_that_differ_until_they_do_not
 def test_a_node_reports_its_audits_and_copies(nodes: list[StorageNode], log: MemoryLog) -> None:
     audit = auditor(nodes[0], log)
     audit.compared[1, "b"] = 7, True
-    acquirer: Any = SimpleNamespace(copying={3: Copying(3, "c", 500)})
+    acquirer: Any = SimpleNamespace(copying={3: Copying(3, "c", 500, 900, 2.5), 4: Copying(4, "c", 5, None, 0.0)})
     app = FastAPI()
     app.include_router(report_router("a", acquirer, audit))
     with served(app) as address:
-        assert fetch_report("a", address, ANONYMOUS, 5.0) == Report({(1, "b"): (7, True)}, {3: ("c", 500)})
+        copying = {3: Copy("c", 500, 900, 2.5), 4: Copy("c", 5, None, 0.0)}
+        assert fetch_report("a", address, ANONYMOUS, 5.0) == Report({(1, "b"): (7, True)}, copying)
         with pytest.raises(RetryableError, match="this is node 'a', not 'z'"):
             fetch_report("z", address, ANONYMOUS, 5.0)
 

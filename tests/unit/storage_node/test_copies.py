@@ -16,7 +16,7 @@ from common.errors import RetryableError
 from common.wire.frames import FrameReader, Kind, WireError
 from common.wire.marks import COPY_PATH
 from storage_node import acquiring
-from storage_node.acquiring import Acquirer
+from storage_node.acquiring import Acquirer, Copying
 from storage_node.config import NodeConfig
 from storage_node.copies import MAX_COPIES, Copies, CopyGone, CopyWriter, Rate
 from storage_node.copies_http import router
@@ -189,8 +189,18 @@ def member_at(address: str, *partitions: int) -> Member:
     return Member("giver", "i", address, applied, frozenset(), ready=True, stopped=False, heard_ms=0, heard_s=0.0)
 
 
-def test_a_node_copies_from_a_peer_what_the_log_has_no_more(giver: Giver, log: MemoryLog, tmp_path: Path) -> None:
+def test_a_node_copies_from_a_peer_what_the_log_has_no_more(
+    giver: Giver, log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.cut(1, 30)
+    told: list[Copying] = []
+    finish = CopyWriter.finish
+
+    def look(writer: CopyWriter, *, is_empty: bool) -> None:
+        told.extend(acquirer.copying.values())
+        finish(writer, is_empty=is_empty)
+
+    monkeypatch.setattr(CopyWriter, "finish", look)
     node = taker(tmp_path / "taker", log)
     acquirer = Acquirer(log, lambda: node.views, peer_wait_s=0.2)
     app = FastAPI()
@@ -201,6 +211,9 @@ def test_a_node_copies_from_a_peer_what_the_log_has_no_more(giver: Giver, log: M
         wait_for(lambda: acquirer.want(lacking) == {1}, "the partition is copied")
     acquirer.close()
     assert acquirer.copied == 1
+    assert (told[-1].source, told[-1].total_bytes) == ("giver", giver.node.views.shards[1].state.size_bytes)
+    assert told[-1].size_bytes > 0
+    assert acquirer.copying == {}
     node.assign([1])
     wait_for(lambda: node.ready_partitions() == {1}, "the partition is caught up")
     assert node.partitions_status(digest=True)[0]["digest"] == giver.digest(1)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from common.calling import ANONYMOUS
 from common.errors import RetryableError
-from common.wire.reports import Report
+from common.wire.reports import Copy, Report
 from storage_node.service import PartitionProgress, Progress
 from tabor.cluster.overview import Overview, of_one_process, router
 from tabor.cluster.reports import Reports, with_reports
@@ -72,8 +72,11 @@ def test_replicas_tell_whether_they_were_equal_when_they_were_compared_last() ->
 
 
 def test_a_copy_under_way_is_told_of_with_its_bytes() -> None:
-    found = with_reports(partition(ReplicaStatus("b", "missing", None, None)), {"b": Report({}, {1: ("a", 500)})})
-    assert (found.replicas[0].copied_from, found.replicas[0].copied_bytes) == ("a", 500)
+    found = with_reports(
+        partition(ReplicaStatus("b", "missing", None, None)), {"b": Report({}, {1: Copy("a", 500, 900, 2.5)})}
+    )
+    told = found.replicas[0]
+    assert (told.copied_from, told.copied_bytes, told.copied_in_s, told.copy_bytes) == ("a", 500, 2.5, 900)
 
 
 def test_a_node_that_does_not_answer_has_no_report_and_nobody_is_asked_twice_in_a_moment() -> None:

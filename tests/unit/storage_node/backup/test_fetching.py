@@ -10,6 +10,7 @@ import pytest
 from storage_node.acquiring import Acquirer
 from storage_node.backup.manifest import manifest_name
 from storage_node.config import NodeConfig
+from storage_node.copies import CopyWriter
 from storage_node.service import StorageNode
 from tests.memory_log import MemoryLog
 from tests.memory_target import MemoryTarget
@@ -108,3 +109,30 @@ def test_a_target_that_fails_is_asked_again(giver: Giver, taker: Taker) -> None:
     target.before = fail_three_times
     assert taker.acquire(1) == 5
     assert taker.digest() == giver.status()[1]["digest"]
+
+
+def test_how_far_a_restore_has_come_is_known_while_it_lasts(
+    giver: Giver, taker: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giver.log.cut(1, 50)
+    seen = []
+    add = CopyWriter.add
+
+    def look(writer: CopyWriter, payload: memoryview) -> None:
+        # As of the object before.
+        seen.extend(taker.acquirer.copying.values())
+        add(writer, payload)
+
+    finish = CopyWriter.finish
+
+    def look_last(writer: CopyWriter, *, is_empty: bool) -> None:
+        seen.extend(taker.acquirer.copying.values())
+        finish(writer, is_empty=is_empty)
+
+    monkeypatch.setattr(CopyWriter, "add", look)
+    monkeypatch.setattr(CopyWriter, "finish", look_last)
+    taker.acquire(1)
+    last = seen[-1]
+    assert last.source.startswith("backup 20")
+    assert 0 < last.size_bytes == last.total_bytes
+    assert taker.acquirer.copying == {}
