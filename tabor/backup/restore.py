@@ -38,6 +38,7 @@ from tabor.stopping import stoppable
 from tabor.values import format_size, format_time
 
 _RESTORED = "views.restore"
+_OURS = {LOCAL_FOLDER, "views", "views.ready", "views.old", "views.rebuild", _RESTORED}
 _LOCKS = {"lock", "views.lock", f"{RESTORE_MARK}.new"}
 
 
@@ -102,6 +103,8 @@ def _prepare(data_dir: Path, backup: Backup, about: dict[str, Any], *, force: bo
     there = {path.name for path in data_dir.iterdir()} - _LOCKS
     if there and not force:
         raise StartupError(f"{data_dir} is not empty; choose another folder, or --force to replace its views")
+    if there and not there & _OURS:
+        raise StartupError(f"{data_dir} has files, and none of Tabor's: it is no data folder; choose another")
     if about["log_from"] is not None and LOCAL_FOLDER in there:
         raise StartupError(f"{data_dir} has a log of its own; with --log-from choose another folder")
     if about["log_from"] is not None:

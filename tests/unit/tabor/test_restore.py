@@ -106,6 +106,13 @@ def test_a_mistyped_log_leaves_no_folder_that_is_half_restored(origin: Origin, t
     assert Origin.state(tmp_path / "data") == origin.now
 
 
+def test_force_does_not_make_a_data_folder_of_any_folder(origin: Origin, tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_text("tokens:")
+    with pytest.raises(StartupError, match="it is no data folder"):
+        bring_back(origin, tmp_path, force=True)
+    assert not (tmp_path / RESTORE_MARK).exists()
+
+
 @pytest.mark.parametrize("n", [0, 4, 10])
 def test_until_takes_what_was_made_no_later(origin: Origin, tmp_path: Path, n: int) -> None:
     until_ms = T0 + (19 + n) * 1000 + 500
