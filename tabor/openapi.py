@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import ingest.openapi
@@ -20,6 +21,7 @@ from common.openapi import (
     success,
 )
 from common.version import VERSION
+from tabor.doors.rights import OPEN, right_for
 from tabor.page.routes import MEDIA_TYPES, PAGES
 
 
@@ -81,6 +83,11 @@ def _read(described: Json) -> Json:
     return {"get": described, "head": described}
 
 
+_WHERE = "where the process has a web configuration file with users or tokens; roles are rights"
+_SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": f"a token, {_WHERE}"},
+    "basic": {"type": "http", "scheme": "basic", "description": f"a user and his password, {_WHERE}"},
+}
 _PATHS = {
     "ingest": ingest.openapi.paths,
     "query": query.openapi.paths,
@@ -104,11 +111,33 @@ def all_services() -> tuple[str, ...]:
 
 
 def document(services: Iterable[str]) -> Json:
-    """All paths of these services, by their names in `_PATHS`."""
+    """All paths of these services, by their names in `_PATHS`, and which right each needs."""
     paths = _every_service()
     for service in services:
         paths |= _PATHS[service]()
-    return {"openapi": "3.1.0", "info": {"title": "Tabor", "version": VERSION}, "paths": paths}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tabor", "version": VERSION},
+        "paths": {path: _secured(path, methods) for path, methods in paths.items()},
+        "components": {"securitySchemes": _SCHEMES},
+    }
+
+
+def _secured(path: str, methods: Json) -> Json:
+    """The methods of a path, with the right that `tabor.doors.rights` asks for as the role of the caller."""
+    right = right_for(re.sub(r"\{[^}]*\}", "x", path))
+    if right is None or right is OPEN:
+        return {method: {**described, "security": []} for method, described in methods.items()}
+    name = str(right.name).lower()
+    refusals = {
+        "401": answer("no credentials, or wrong ones"),
+        "403": answer(f"the credentials lack the right {name!r}, or are bound to other tenants"),
+    }
+    security = [{scheme: [name]} for scheme in _SCHEMES]
+    return {
+        method: {**described, "responses": {**refusals, **described["responses"]}, "security": security}
+        for method, described in methods.items()
+    }
 
 
 def _every_service() -> Json:

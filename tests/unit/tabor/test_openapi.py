@@ -23,7 +23,7 @@ from storage_node.marks_http import router as marks_router
 from storage_node.reads_http import NodeReads
 from storage_node.report_http import router as report_router
 from tabor.cluster.overview import router as cluster_router
-from tabor.openapi import document
+from tabor.openapi import all_services, document
 from tabor.page.process import router as process_router
 from tabor.page.routes import router as page_router
 
@@ -86,3 +86,25 @@ def test_the_descriptions_are_not_loaded_by_what_serves() -> None:
     code = f"import sys, {served}; print([name for name in sys.modules if name.endswith('.openapi')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['fastapi.openapi']\n"
+
+
+def test_every_path_says_which_right_it_needs() -> None:
+    found = document(all_services())
+    schemes = found["components"]["securitySchemes"]
+    assert {name: (one["type"], one["scheme"]) for name, one in schemes.items()} == {
+        "bearer": ("http", "bearer"),
+        "basic": ("http", "basic"),
+    }
+    needed: dict[str, list[str]] = {}
+    for path, methods in found["paths"].items():
+        for one in methods.values():
+            roles = {role for option in one["security"] for (listed,) in [option.values()] for role in listed}
+            needed.setdefault("".join(sorted(roles)), []).append(path)
+            assert len(one["security"]) in (0, 2)
+            assert ("401" in one["responses"]) == bool(one["security"])
+    assert {"/api/v1/query", "/metrics", "/api/v1/label/{name}/values"} <= set(needed["read"])
+    assert {"/api/v1/write", "/api/v1/otlp/v1/metrics"} <= set(needed["write"])
+    assert {"/api/v1/admin/tsdb/delete_series", "/debug/profile"} <= set(needed["admin"])
+    assert {path.split("/")[1] for path in needed["node"]} == {"internal"}
+    assert {"/-/ready", "/", "/static/{name}"} <= set(needed[""])
+    assert not [path for path in needed[""] if path.startswith("/api/")]
