@@ -50,7 +50,9 @@ class Entrance:
 
     @property
     def url(self) -> str:
-        return f"{self.door.scheme}://{self.address}"
+        """For people: where it is reached. Who listens everywhere is reached by the name of the machine."""
+        host = socket.gethostname() if self.address.is_everywhere else self.address.host
+        return f"{self.door.scheme}://{self.address._replace(host=host)}"
 
 
 @contextlib.contextmanager

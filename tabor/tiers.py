@@ -10,7 +10,6 @@ query:         control topic ─► Membership ─► RemoteStore ◄─ Engine 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -399,19 +398,12 @@ def _reached_at(bound: Address, advertise: Address | None) -> Address:
     Raises:
         StartupError: that is not known, for it listens everywhere.
     """
-    if advertise is not None and advertise.port and not _is_wildcard(advertise.host):
+    if advertise is not None and advertise.port and not advertise.is_everywhere:
         return advertise
     if advertise is not None:
         raise StartupError(f"{advertise} is no address to reach this node at; give --advertise host:port")
-    if _is_wildcard(bound.host):
+    if bound.is_everywhere:
         raise StartupError(
             f"this node listens on {bound}, which is no address to reach it at; give --advertise host:port too"
         )
     return bound
-
-
-def _is_wildcard(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -22,6 +23,14 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it is all addresses of the machine, hence none by which it is reached."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -257,6 +257,8 @@ class KafkaLog:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise self._user.cannot_create(self.topic, error.args[0]) from None
+        else:
+            _log.info("topic_made", topic=self.topic, partitions=partitions, about="their number is fixed now")
 
     # The contract.
 

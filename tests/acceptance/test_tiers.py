@@ -104,6 +104,7 @@ def test_a_node_that_stops_in_good_order_is_not_missed(tiers: Tiers) -> None:
     for process in (tiers.b, tiers.query, tiers.ingest):
         assert process.stop() == 0, process.output
         assert "Traceback" not in process.output
+    assert "topic_made" in tiers.ingest.output, "it says that it was it who made the log, with how many partitions"
 
 
 def test_a_deletion_reaches_every_replica(tiers: Tiers) -> None:

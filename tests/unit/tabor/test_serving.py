@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import httpx
 import pytest
 
-from tabor.serving import build_app
+from tabor.doors.door import Door
+from tabor.serving import build_app, listen
+from tabor.values import Address
 
 
 def ask(method: str, path: str) -> httpx.Response:
@@ -64,3 +67,9 @@ def test_not_ready_says_why_and_when_to_come_again() -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     assert answer.json() == {"ready": False, "reason": "a test"}
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", socket.gethostname())])
+def test_the_address_for_people_is_one_that_can_be_called(host: str, shown: str) -> None:
+    with listen(Address(host, 0), Door(insecure=True)) as entrance:
+        assert entrance.url == f"http://{shown}:{entrance.address.port}"
