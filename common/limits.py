@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from common.durations import duration_ms
 from common.errors import StartupError
@@ -31,6 +31,10 @@ LOOK_EVERY_S = 1.0
 """How soon after a change the file is read again, when limits are asked for."""
 MAX_FILE_BYTES = 16 << 20
 _LOADS = Counter("tabor_tenant_limits_loads", "Readings of the file of tenants' limits, by outcome", ["outcome"])
+_CURRENT = Gauge(
+    "tabor_tenant_limits_current", "1 if what the file of tenants' limits holds now is in force, else 0"
+)
+_CURRENT.set(1)
 _log = EventLog("limits")
 
 
@@ -140,9 +144,11 @@ class Limits:
                 self._take(read_limits(self._file))
             except ValueError as error:
                 _LOADS.labels("failed").inc()
+                _CURRENT.set(0)
                 _log.error("tenant_limits_not_read", reason=str(error), kept="the limits from before")
             else:
                 _LOADS.labels("loaded").inc()
+                _CURRENT.set(1)
                 _log.info("tenant_limits_loaded", file=str(self._file), tenants=len(self._of))
         finally:
             self._lock.release()

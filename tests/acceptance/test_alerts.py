@@ -48,6 +48,7 @@ INJECTED = {
     "TaborReplicasDiffer": "the digests of a storage node are damaged on its disk",
     "TaborNodeHangs": "a storage node is stopped (SIGSTOP) while many ask",
     "TaborDoorNotReloaded": "the web configuration file is broken",
+    "TaborLimitsNotRead": "the file of tenants' limits is broken",
     "TaborSlowQueries": "with a threshold that every query exceeds",
     "TaborBackupTooOld": "the folder of backups is put out of the way",
     "TaborCertificateEnds": "a certificate of six days is put in the place of the other",
@@ -73,7 +74,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     folder = tmp_path_factory.mktemp("server")
     config = folder / "web.yml"
     config.write_text("http_server_config: {}\n")
-    tabor = tabor_run(folder, "--web-config", str(config), "--slow-query-threshold", "1ms")
+    limits = folder / "limits.toml"
+    limits.write_text("[limits]\n")
+    tenants = ("--tenancy", "optional", "--tenant-limits", str(limits))
+    tabor = tabor_run(folder, "--web-config", str(config), "--slow-query-threshold", "1ms", *tenants)
     with running(tabor):
         tabor.start_and_wait()
         yield tabor
@@ -157,6 +161,23 @@ def test_a_web_configuration_that_cannot_be_taken_over(watcher: Watcher, server:
     wait_for(lambda: not current(), "the file was read again")
     raised(case, names)
     config.write_text(whole + "\n")
+    wait_for(current, "the file was read again")
+    cleared(case, names)
+
+
+def test_limits_of_tenants_that_cannot_be_read(watcher: Watcher, server: Process) -> None:
+    case = begin(watcher, names := ["TaborLimitsNotRead"], server)
+    limits = Path(server.command[server.command.index("--tenant-limits") + 1])
+    whole = limits.read_text()
+
+    def current() -> bool:
+        server.get("/api/v1/query", query="x")
+        return shown(server, "tabor_tenant_limits_current") == 1
+
+    limits.write_text("[limits]\nsamples_per_sec = 5\n")
+    wait_for(lambda: not current(), "the file was read again")
+    raised(case, names)
+    limits.write_text(whole + "\n")
     wait_for(current, "the file was read again")
     cleared(case, names)
 
