@@ -102,6 +102,7 @@ def check(file: Path) -> None:
         click.echo(f"{'certificate:':<24} {end}")
     people = [(f"token {who.name}", who) for who in config.tokens.values()]
     people += [(f"user {name}", user.principal) for name, user in config.users.items()]
+    people += [(f"certificate {subject}", who) for subject, who in config.certificates.items()]
     for name, who in people:
         rights = ", ".join(str(right.name).lower() for right in Right if who.may(right))
         click.echo(f"{name + ':':<24} {rights}" + (f"; tenants {', '.join(who.tenants)}" if who.tenants else ""))

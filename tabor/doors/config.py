@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from common.access import Principal, Right
 from common.errors import StartupError
 from common.tenants import why_no_tenant
-from tabor.doors.tls import CIPHER_SUITES, VERSIONS, TlsFiles
+from tabor.doors.tls import CIPHER_SUITES, SUBJECTS, VERSIONS, TlsFiles
 
 MAX_FILE_BYTES = 1 << 20
 MAX_BCRYPT_COST = 15
@@ -50,7 +50,8 @@ class User:
 class WebConfig:
     """What the file says.
 
-    tokens: by the SHA-256 of the token. users: by name. headers: for every answer.
+    tokens: by the SHA-256 of the token. users: by name. certificates: by a name in them, such as 'DNS:node-a', the
+    first that fits counts. headers: for every answer.
     """
 
     path: Path
@@ -58,11 +59,12 @@ class WebConfig:
     headers: tuple[tuple[bytes, bytes], ...]
     tokens: Mapping[bytes, Principal]
     users: Mapping[str, User]
+    certificates: Mapping[str, Principal] = field(default_factory=dict)
 
     @property
     def asks_who(self) -> bool:
         """Whether requests have to bring credentials."""
-        return bool(self.tokens or self.users)
+        return bool(self.tokens or self.users or self.certificates)
 
     @property
     def locks(self) -> bool:
@@ -81,7 +83,9 @@ def load(path: Path) -> WebConfig:
         StartupError: it cannot be read, or something in it is wrong.
     """
     top = _Table(path, "", _parse(path))
-    top.check_keys("tls_server_config", "http_server_config", "basic_auth_users", "tokens", "users")
+    top.check_keys(
+        "tls_server_config", "http_server_config", "basic_auth_users", "tokens", "users", "client_certs"
+    )
     users = _users(top.table("basic_auth_users"), top.table("users"))
     tokens: dict[bytes, Principal] = {}
     for token in top.tables("tokens"):
@@ -89,12 +93,22 @@ def load(path: Path) -> WebConfig:
         if digest in tokens:
             raise token.wrong("sha256", f"is that of the token {tokens[digest].name!r} too")
         tokens[digest] = principal
+    tls = _tls(top.table("tls_server_config"))
+    certificates: dict[str, Principal] = {}
+    for entry in top.tables("client_certs"):
+        if tls is None or tls.client_auth is None:
+            raise entry.wrong("", "is of no use without client_auth_type in tls_server_config")
+        subject, principal = _certificate(entry)
+        if subject in certificates:
+            raise entry.wrong("subject", f"is that of {certificates[subject].name!r} too")
+        certificates[subject] = principal
     return WebConfig(
         path=path,
-        tls=_tls(top.table("tls_server_config")),
+        tls=tls,
         headers=_headers(top.table("http_server_config")),
         tokens=tokens,
         users=users,
+        certificates=certificates,
     )
 
 
@@ -273,6 +287,20 @@ def _token(table: _Table) -> tuple[bytes, Principal]:
     if not _SHA256.fullmatch(digest):
         raise table.wrong("sha256", "has to be the SHA-256 of the token, 64 hexadecimal digits")
     return bytes.fromhex(digest), _principal(name, table)
+
+
+def _certificate(table: _Table) -> tuple[str, Principal]:
+    table.check_keys("name", "subject", "rights", "tenants")
+    name, subject = table.text("name"), table.text("subject") or ""
+    if name is None:
+        raise table.wrong("name", "has to be there")
+    if (reason := why_no_name(name)) is not None:
+        raise table.wrong("name", f"is wrong: {reason}")
+    kind, _, rest = subject.partition(":")
+    if kind not in SUBJECTS.values() or not rest:
+        kinds = ", ".join(f"{kind}:…" for kind in SUBJECTS.values())
+        raise table.wrong("subject", f"has to be a name in the certificate: {kinds}")
+    return subject, _principal(name, table)
 
 
 def _principal(name: str, table: _Table) -> Principal:

@@ -25,6 +25,9 @@ from prometheus_client import Counter, Gauge
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from tabor.doors.gate import CERTIFICATE_KEY
+from tabor.doors.tls import names_in
+
 LOOK_EVERY_S = 1.0
 LINGER_S = 1.0
 """How long the rest of a refused request is read and thrown away: a reset takes the answer from its sender."""
@@ -171,6 +174,7 @@ class Connection(HttpToolsProtocol):
         self._all = connections
         self._limits = connections.limits
         self._peer = ""
+        self._certificate: frozenset[str] = frozenset()
         self._receiving = _Receiving.HEAD
         self._since_s = self._looked_s = self.loop.time()
         self._head_bytes = 0
@@ -188,6 +192,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = "" if self.client is None else self.client[0]
+        self._certificate = names_in(transport.get_extra_info("ssl_object"))
         reason = self._all.enter(self, self._peer)
         if reason is not None:
             self._refuse(reason, "too many connections; come again")
@@ -238,6 +243,8 @@ class Connection(HttpToolsProtocol):
             )
             raise ValueError(self._refusal)
         super().on_message_begin()
+        if self._certificate:
+            self.scope[CERTIFICATE_KEY] = self._certificate  # type: ignore[literal-required]
         if self._receiving is not _Receiving.HEAD:
             self._begin(_Receiving.HEAD)
             self._head_bytes = 0

@@ -101,7 +101,11 @@ class Door:
         about = [self.scheme]
         if self._config.tls is not None and self._config.tls.client_auth:
             about.append("client certificates")
-        counts = {"token": len(self._config.tokens), "user": len(self._config.users)}
+        counts = {
+            "token": len(self._config.tokens),
+            "user": len(self._config.users),
+            "named certificate": len(self._config.certificates),
+        }
         about += [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts.items() if count]
         return ", ".join(about) + ("" if self._config.asks_who else ", nobody is asked who he is")
 

@@ -29,6 +29,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_CREDENTIALS_BYTES = 8192
+CERTIFICATE_KEY = "tabor.certificate"
+"""Names in the client's certificate, frozenset[str], in the scopes of connections on which one was shown."""
 REALM = "tabor"
 
 _REFUSALS = Counter("tabor_door_refusals", "Requests that the gate refused, by reason", ["reason"])
@@ -63,6 +65,7 @@ class Keys:
     by_mac: dict[bytes, Principal]
     users: dict[bytes, User]
     nobody: bytes
+    certificates: tuple[tuple[str, Principal], ...]
     challenges: tuple[tuple[bytes, bytes], ...]
     headers: tuple[tuple[bytes, bytes], ...]
     asks_who: bool
@@ -77,10 +80,15 @@ class Keys:
             by_mac={_mac(key, sha256): who for sha256, who in config.tokens.items()},
             users={name.encode(): user for name, user in config.users.items()},
             nobody=hash_of_nobody(max(costs, default=10)),
+            certificates=tuple(config.certificates.items()),
             challenges=tuple((b"www-authenticate", f'{kind} realm="{REALM}"'.encode()) for kind in kinds),
             headers=config.headers,
             asks_who=config.asks_who,
         )
+
+    def of_certificate(self, names: frozenset[str]) -> Principal | None:
+        """Whose the certificate with these names is: the first of the file, if there are several."""
+        return next((who for name, who in self.certificates if name in names), None)
 
     def of_token(self, token: bytes) -> Principal | None:
         return self.by_mac.get(_mac(self.key, hashlib.sha256(token).digest()))
@@ -118,10 +126,12 @@ class Gate:
     async def _admit(self, keys: Keys, scope: Scope, needed: Right | None) -> Principal:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         credentials = [value for name, value in headers if name == b"authorization"]
-        if not credentials:
-            raise _Refused(401, "no_credentials", "credentials are missing")
         principal = None
-        if len(credentials) == 1 and len(credentials[0]) <= MAX_CREDENTIALS_BYTES:
+        if not credentials:
+            principal = keys.of_certificate(scope.get(CERTIFICATE_KEY, frozenset()))
+            if principal is None:
+                raise _Refused(401, "no_credentials", "credentials are missing")
+        elif len(credentials) == 1 and len(credentials[0]) <= MAX_CREDENTIALS_BYTES:
             kind, _, secret = credentials[0].partition(b" ")
             if kind.lower() == b"bearer":
                 principal = keys.of_token(secret.strip())

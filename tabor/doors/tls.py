@@ -26,6 +26,9 @@ CIPHER_SUITES = {
 }
 """Those of TLS 1.2 that are good, by the names that Prometheus' file has for them; those of 1.3 are all good."""
 
+SUBJECTS = {"commonName": "CN", "DNS": "DNS", "URI": "URI", "email": "email", "IP Address": "IP"}
+"""Names in a certificate by which `client_certs` may call it: as Python has them, and as the file has them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -56,6 +59,16 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
         load_authorities(context, files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if files.client_auth else ssl.CERT_OPTIONAL
     return context
+
+
+def names_in(peer: ssl.SSLObject | None) -> frozenset[str]:
+    """The names in the certificate that a client has shown and that was checked, such as 'DNS:node-a'."""
+    shown: Any = peer.getpeercert() if peer is not None else None
+    if not shown:
+        return frozenset()
+    subject = (pair for group in shown.get("subject", ()) for pair in group)
+    pairs = (*subject, *shown.get("subjectAltName", ()))
+    return frozenset(f"{SUBJECTS[kind]}:{name}" for kind, name in pairs if kind in SUBJECTS)
 
 
 def expires_at_s(files: TlsFiles) -> float:

@@ -296,3 +296,48 @@ def test_tiers_get_in_to_one_another_and_strangers_do_not(kafka_broker: Broker, 
             refuses_strangers(process, keys)
         for process in (ingest, a, b, query, stranger):
             assert not [secret for secret in SECRETS if secret in process.output], process.name
+
+
+def test_certificates_alone_open_what_their_names_may(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, reader, tier, stranger = map(authority.sign, ("server", "grafana", "node", "stranger"))
+    entries = [("grafana", ["read"]), ("node", ["read", "node"])]
+    content = {
+        "tls_server_config": {
+            "cert_file": server.cert.name,
+            "key_file": server.key.name,
+            "client_ca_file": authority.file.name,
+            "client_auth_type": "RequireAndVerifyClientCert",
+        },
+        "client_certs": [{"name": name, "subject": f"CN:{name}", "rights": rights} for name, rights in entries],
+    }
+    web_config = tmp_path / "web.yml"
+    web_config.touch(0o600)
+    web_config.write_text(json.dumps(content))
+    process = tabor_run(tmp_path, "--web-config", str(web_config))
+
+    def shown(pair: Pair) -> Process:
+        process.tls = ssl.create_default_context(cafile=authority.file)
+        process.tls.load_cert_chain(*pair)
+        return process
+
+    def backed_up(pair: Pair, where: str) -> subprocess.CompletedProcess[str]:
+        files = ("--ca-file", authority.file, "--cert-file", pair.cert, "--key-file", pair.key)
+        command = tabor_command("backup", where, "--url", f"https://127.0.0.1:{process.port}", *map(str, files))
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    with running(process):
+        shown(reader).start_and_wait()
+        assert process.request("GET", "/api/v1/query?query=up")[0] == 200
+        status, body = process.request("POST", "/api/v1/write", b"")
+        assert (status, b"grafana lacks the right 'write'" in body) == (403, True)
+        # What nodes ask of one another, over TLS alone.
+        assert backed_up(tier, str(tmp_path / "backup")).returncode == 0
+        refused = backed_up(reader, str(tmp_path / "other"))
+        assert refused.returncode == 1
+        assert "lacks the right 'node'" in refused.stderr
+        assert shown(stranger).request("GET", "/api/v1/query?query=up")[0] == 401
+        # Rights go with the file, for connections that are open too.
+        web_config.write_text(json.dumps({**content, "client_certs": content["client_certs"][1:]}))
+        shown(reader)
+        wait_for(lambda: process.request("GET", "/api/v1/query?query=up")[0] == 401, "it is not let in any more")

@@ -163,3 +163,47 @@ def test_a_broken_file_does_not_show_its_secrets(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"cannot read .*gone\.yml: No such file"):
         load(tmp_path / "gone.yml")
+
+
+TLS = (
+    "tls_server_config: {cert_file: a, key_file: b, client_auth_type: VerifyClientCertIfGiven, client_ca_file: c}"
+)
+
+
+def test_names_in_certificates_have_rights(tmp_path: Path) -> None:
+    loaded = load(
+        write(
+            tmp_path,
+            f"""
+{TLS}
+client_certs:
+  - {{name: tiers, subject: "DNS:node.example", rights: [node]}}
+  - {{name: team, subject: "CN:team a", rights: [read], tenants: [a]}}
+""",
+        )
+    )
+    assert loaded.asks_who
+    assert loaded.certificates == {
+        "DNS:node.example": Principal("tiers", Right.NODE),
+        "CN:team a": Principal("team", Right.READ, ("a",)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("client_certs: [{name: x, subject: 'CN:x', rights: [read]}]", "without client_auth_type"),
+        (TLS + "\nclient_certs: [{subject: 'CN:x', rights: [read]}]", "client_certs[0].name has to be there"),
+        (TLS + "\nclient_certs: [{name: x, subject: x, rights: [read]}]", "client_certs[0].subject has to be"),
+        (TLS + "\nclient_certs: [{name: x, subject: 'CN:', rights: [read]}]", "client_certs[0].subject has to be"),
+        (TLS + "\nclient_certs: [{name: x, subject: 'CN:x'}]", "client_certs[0].rights is missing"),
+        (TLS + "\nclient_certs: [{name: x, subject: 'CN:x', rights: [all]}]", "client_certs[0].rights has 'all'"),
+        (
+            TLS + "\nclient_certs:\n- {name: x, subject: 'CN:x', rights: [read]}"
+            "\n- {name: y, subject: 'CN:x', rights: [node]}",
+            "client_certs[1].subject is that of 'x' too",
+        ),
+    ],
+)
+def test_what_is_wrong_about_certificates_is_said(text: str, reason: str, tmp_path: Path) -> None:
+    assert reason in refusal(tmp_path, text)

@@ -17,7 +17,7 @@ import pytest
 from common.access import Principal, Right, principal_of
 from tabor.doors import passwords
 from tabor.doors.config import User, WebConfig
-from tabor.doors.gate import Gate, Keys
+from tabor.doors.gate import CERTIFICATE_KEY, Gate, Keys
 from tabor.doors.passwords import Passwords
 
 PASSWORD = "correct horse"
@@ -336,3 +336,30 @@ def test_an_unknown_user_is_refused_with_as_much_work_as_a_known_one(monkeypatch
     assert answered("/api/v1/query", Authorization=basic("mallory", "guess")).status_code == 401
     assert answered("/api/v1/query", Authorization=basic("alice", "guess")).status_code == 401
     assert [hashed[:7] for hashed in asked] == [b"$2b$04$"] * 2
+
+
+def test_a_certificate_opens_what_its_name_may_unless_other_credentials_are_shown() -> None:
+    certificates = {"DNS:node": Principal("node", Right.NODE), "CN:grafana": Principal("grafana", Right.READ)}
+    held = Keys.of(config(certificates=certificates))
+    inner = Gate(echo, lambda: held, Passwords())
+
+    def answered_to(names: set[str], path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+        async def gate(scope: Any, receive: Any, send: Any) -> None:
+            await inner({**scope, CERTIFICATE_KEY: frozenset(names)}, receive, send)
+
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(gate)
+            async with httpx.AsyncClient(transport=transport, base_url="http://tabor") as client:
+                return await client.request(method, path, headers=headers)
+
+        answer = asyncio.run(run())
+        return answer.status_code, answer.text
+
+    assert answered_to({"CN:grafana", "DNS:localhost"}, "/api/v1/query") == (200, "grafana")
+    assert answered_to({"CN:grafana"}, DELETE, "POST")[0] == 403
+    assert answered_to({"DNS:grafana"}, "/api/v1/query")[0] == 401
+    assert answered_to(set(), "/api/v1/query")[0] == 401
+    # The first of the file.
+    assert answered_to({"CN:grafana", "DNS:node"}, "/internal/v1/copy", "POST") == (200, "node")
+    assert answered_to({"CN:grafana"}, "/api/v1/query", authorization="Bearer wrong")[0] == 401
+    assert answered_to({"CN:grafana"}, DELETE, "POST", authorization="Bearer t-admin") == (200, "operator")
