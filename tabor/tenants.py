@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,12 @@ def _limit(name: str, value: int | float) -> str:
     return f"retention {format_duration(int(value))}" if name == "retention_ms" else f"{name} {value:,}"
 
 
-def run_delete(caller: Caller, url: str, ingest_url: str, name: str, *, asks: bool, wait_s: float) -> None:
+def run_delete(
+    caller: Caller, url: str, ingest_urls: Sequence[str], name: str, *, asks: bool, wait_s: float
+) -> None:
     """Delete a tenant, and wait until it is carried out where queries are answered.
+
+    ingest_urls: each is asked, so that none takes series for declared any more that the views have forgotten.
 
     Raises:
         CallerError: it is no name, nobody is there to be asked, or the answer was no. RetryableError: it is not
@@ -69,12 +75,14 @@ def run_delete(caller: Caller, url: str, ingest_url: str, name: str, *, asks: bo
     reason = why_no_tenant(name)
     if reason is not None:
         raise CallerError(reason)
-    with stoppable(), Server(url, caller) as server, Server(ingest_url, caller) as ingest:
+    with stoppable(), Server(url, caller) as server, ExitStack() as stack:
+        ingests = [stack.enter_context(Server(ingest_url, caller)) for ingest_url in ingest_urls]
         rows = _asked(server, name)["tenants"]
         n_series = rows[0]["series"] if rows else 0
         if asks:
             _ask(name, n_series)
-        ingest.act("/api/v1/admin/delete_tenant", {"tenant": name})
+        for ingest in ingests:
+            ingest.act("/api/v1/admin/delete_tenant", {"tenant": name})
         gone = f"{n_series:,} series go" if rows else "it has no series (`tabor tenant list` shows who has)"
         say(f"the deletion of tenant {name} is in the log; {gone}")
         deadline_s = time.monotonic() + wait_s

@@ -72,7 +72,7 @@ def check(file: Path) -> None:
         "--ingest-url",
         default=None,
         show_default="that of --url",
-        help="Where ingest runs, if apart: it puts the deletion into the log.",
+        help="Where ingest runs, if apart: all its processes, http://a:9080,http://b:9080.",
     ),
     shown_to_server,
     click.option("--yes", is_flag=True, help="Do not ask."),
@@ -87,4 +87,5 @@ def delete(name: str, **options: Any) -> None:
     from tabor.tenants import run_delete
 
     url, wait_s = options["url"], options["wait"] / 1000
-    run_delete(caller_of(options), url, options["ingest_url"] or url, name, asks=not options["yes"], wait_s=wait_s)
+    ingest_urls = (options["ingest_url"] or url).split(",")
+    run_delete(caller_of(options), url, ingest_urls, name, asks=not options["yes"], wait_s=wait_s)

@@ -47,6 +47,13 @@ def listed(url: str) -> dict[str, tuple[int, ...]]:
     return {row["tenant"]: (row["series"], row["samples"]) for row in json.loads(answer.stdout)}
 
 
+def requests(url: str) -> float:
+    """How many deletions of tenants have been asked for."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    counted = [line for line in lines if "requests_total{" in line and "delete_tenant" in line]
+    return sum(float(line.split()[-1]) for line in counted)
+
+
 def test_tenants_are_listed_counted_and_deleted(url: str) -> None:
     for tenant, n_series in (("a", 3), ("b", 4)):
         assert send(url, tenant, n_series).status_code == 204
@@ -63,6 +70,11 @@ def test_tenants_are_listed_counted_and_deleted(url: str) -> None:
     assert deleted.returncode == 0, deleted.stderr
     assert "tenant a is deleted" in deleted.stderr
     assert listed(url) == {"b": (4, 20), "small": (1, 5)}
+    # Every ingest that is named is asked.
+    asked = requests(url)
+    both = tabor("tenant", "delete", "a", "--url", url, "--ingest-url", f"{url},{url}", "--yes")
+    assert both.returncode == 0, both.stderr
+    assert requests(url) == asked + 2
     unknown = tabor("tenant", "usage", "a", "--url", url)
     assert (unknown.returncode, "there is no tenant 'a'" in unknown.stderr) == (1, True)
     nonsense = tabor("tenant", "delete", "a/b", "--url", url, "--yes")

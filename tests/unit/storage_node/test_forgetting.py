@@ -135,6 +135,19 @@ def test_what_the_tenant_writes_afterwards_is_there_at_once(whole: Tabor) -> Non
     assert answers(whole, "victim") == before
 
 
+def test_an_ingestor_that_was_asked_to_delete_too_declares_again(whole: Tabor) -> None:
+    other = Tabor(whole.log, whole.node, whole.node.store, whole.tenancy)
+    try:
+        send(other, "victim", SECRET.decode())
+        before = answers(whole, "victim")
+        whole.ingestor.delete_tenant("victim").result(10)
+        other.ingestor.delete_tenant("victim").result(10)
+        send(other, "victim", SECRET.decode())
+        assert answers(whole, "victim") == before
+    finally:
+        other.close()
+
+
 def test_usage_counts_series_samples_and_shares_of_the_bytes(whole: Tabor) -> None:
     usage = whole.node.store.usage(with_samples=True)
     n_bytes = sum(shard.state.size_bytes for shard in whole.node.views.shards.values())
