@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from common.hashing import partitions_of
 from common.kernels import series_table as kernels
+from ingest.label_store import LabelStore
 
 NEVER_MS = -(1 << 63)
 _FIRST_SLOTS = 4096
-_BLOCK_BYTES = 1 << 20
 
 
 class SeriesTable:
@@ -27,7 +27,7 @@ class SeriesTable:
       due_ms: int64, when the series has to be declared (again); NEVER_MS until its first acknowledged declaration.
       seen: int64, number of the last group with a sample of it.
       tenants: int32, number of the tenant whose it is.
-    The canonical labels lie in blocks of 1 MiB, which never move.
+    The canonical labels, which are read when a series is declared again, lie compressed in a `LabelStore`.
 
     Together 16 + 16 + 4 + 4 + 8 + 8 + 4 + 12 (place of the labels) and 4 to 16 (index) bytes a series, without
     labels.
@@ -54,8 +54,7 @@ class SeriesTable:
         self._label_at = np.empty(_FIRST_SLOTS, dtype=np.int64)
         self._label_size = np.empty(_FIRST_SLOTS, dtype=np.int32)
         self.index = np.full(2 * _FIRST_SLOTS, -1, dtype=np.int32)
-        self._blocks: list[bytearray] = []
-        self._block_used = _BLOCK_BYTES
+        self._labels = LabelStore()
 
     def add(
         self, keys: NDArray[np.uint64], label_sets: Sequence[bytes], tenant: int = 0, max_new: int | None = None
@@ -100,18 +99,8 @@ class SeriesTable:
         self.due_ms[here] = NEVER_MS
         self.seen[here] = 0
         self._label_size[here] = [len(labels) for labels in label_sets]
-        self._label_at[here] = [self._store(labels) for labels in label_sets]
+        self._label_at[here] = self._labels.add(label_sets)
         self.n_slots += n
-
-    def _store(self, labels: bytes) -> int:
-        """Keep canonical labels; returns their place, counted as if all blocks were one."""
-        if self._block_used + len(labels) > _BLOCK_BYTES:
-            self._blocks.append(bytearray(_BLOCK_BYTES))
-            self._block_used = 0
-        at = self._block_used
-        self._blocks[-1][at : at + len(labels)] = labels
-        self._block_used += len(labels)
-        return (len(self._blocks) - 1) * _BLOCK_BYTES + at
 
     def count_active(self, slots: NDArray[np.integer]) -> None:
         """Let these series alone count as active."""
@@ -120,11 +109,7 @@ class SeriesTable:
 
     def label_sets(self, slots: NDArray[np.int32]) -> list[bytes]:
         """Canonical labels of series."""
-        out = []
-        for at, size in zip(self._label_at[slots].tolist(), self._label_size[slots].tolist(), strict=True):
-            block, at = divmod(at, _BLOCK_BYTES)
-            out.append(bytes(self._blocks[block][at : at + size]))
-        return out
+        return self._labels.get(self._label_at[slots], self._label_size[slots])
 
     def label_sizes(self, slots: NDArray[np.int32]) -> NDArray[np.int32]:
         """Bytes of the canonical labels of each series."""

@@ -29,7 +29,7 @@ from tabor.cli.options import (
     traces,
 )
 from tabor.logging import configure as configure_logging
-from tabor.memory import share_arenas
+from tabor.memory import keep_little
 from tabor.progress import say
 from tabor.settings import Setting, config_option, effective, option
 from tabor.values import ADDRESS, DURATION_MS, NODE_NAME, SIZE_BYTES
@@ -204,7 +204,7 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _start(ctx: click.Context) -> tuple[Setting, ...]:
-    share_arenas()
+    keep_little()
     configure_logging(ctx.params["log_format"], ctx.params["log_level"])
     say(f"{ctx.command_path}, configuration:")
     settings = tuple(effective(ctx))
