@@ -25,6 +25,8 @@ from storage_node.errors import NotHeld
 
 RETRY_S = 60.0
 """Pause after a backup that failed."""
+CLOSE_S = 10.0
+"""How long who ends waits for a request to the target."""
 LOOK_S = 5.0
 """How often to look whether a slot has begun, or something has become this node's part."""
 _log = EventLog("backup")
@@ -84,10 +86,13 @@ class Schedule:
         self._thread.start()
 
     def close(self) -> None:
-        """Give up what is under way; the next start goes on with it."""
+        """Give up what is under way; the next start goes on with it.
+
+        A target that does not answer is not waited for: once told to stop, the thread touches nothing else.
+        """
         self._stop.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         pause_s = 0.0
@@ -134,6 +139,8 @@ class Schedule:
 
         with Writer(self._plan.target, run, self._n_partitions, stop=self._stop, progress=note) as writer:
             for partition in partitions:
+                if self._stop.is_set():
+                    raise Stop
                 # What has gone to another node meanwhile is that one's part then.
                 with suppress(NotHeld):
                     writer.write(of_this_process(self._copies, self._node, partition))

@@ -117,8 +117,6 @@ class Writer:
         under_way: deque[Future[Stored]] = deque()
         try:
             for piece in found:
-                if self._stop.is_set():
-                    raise Stop
                 if len(piece.content) > MAX_CONTENT_BYTES:
                     raise TargetError(f"a value of {len(piece.content)} bytes is too large for a backup")
                 if self._rate is not None:
@@ -126,6 +124,9 @@ class Writer:
                 under_way.append(self._threads.submit(self._send, piece))
                 if len(under_way) > AT_ONCE:
                     objects.append(under_way.popleft().result())
+                # Before the next piece is read: whoever stops may have closed what it is read from.
+                if self._stop.is_set():
+                    raise Stop
             objects.extend(future.result() for future in under_way)
         finally:
             for future in under_way:

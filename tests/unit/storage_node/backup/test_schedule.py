@@ -169,3 +169,32 @@ def test_a_partition_that_has_gone_is_not_a_failure(scheduled: Scheduled) -> Non
     wait_for(lambda: schedule.last_success_s == FIRST_S, "the others are backed up")
     assert scheduled.runs() == {FIRST: ALL}
     assert not schedule.failures
+
+
+def test_a_target_that_hangs_does_not_keep_a_node_from_ending(
+    scheduled: Scheduled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage_node.backup.schedule.CLOSE_S", 0.05)
+    hangs, goes_on = threading.Event(), threading.Event()
+    frozen: list[int] = []
+    begin = scheduled.giver.copies.begin
+
+    def look(partition: int) -> str:
+        frozen.append(partition)
+        return begin(partition)
+
+    def wait(what: str, name: str) -> None:
+        if what == "put" and name.startswith("objects/"):
+            hangs.set()
+            goes_on.wait(60)
+
+    monkeypatch.setattr(scheduled.giver.copies, "begin", look)
+    scheduled.target.before = wait
+    schedule = scheduled.start()
+    wait_for(hangs.is_set, "the target hangs")
+    schedule.close()
+    assert not goes_on.is_set()
+    # What the node had is closed by now: nothing of it is read any more.
+    goes_on.set()
+    wait_for(lambda: all(one.name != "node-0-backup" for one in threading.enumerate()), "the thread has ended")
+    assert frozen == [0]
