@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.kernels import index as kernels
+from common.lasting import lasting_zeros
 
 
 def placed(hashes: NDArray[np.int64], values: NDArray[Any], n_slots: int) -> NDArray[Any]:
@@ -17,7 +18,7 @@ def placed(hashes: NDArray[np.int64], values: NDArray[Any], n_slots: int) -> NDA
 
     hashes: int64 (n,); the search for value i starts at `hashes[i] & (n_slots - 1)`. n_slots: a power of two > n.
     """
-    slots = np.zeros(n_slots, dtype=values.dtype)
+    slots = lasting_zeros(n_slots, values.dtype)
     at = hashes & (n_slots - 1)
     while len(values):
         free = slots[at] == 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common.hashing import partitions_of
 from common.kernels import series_table as kernels
+from common.lasting import lasting_zeros
 from ingest.label_store import LabelStore
 
 NEVER_MS = -(1 << 63)
@@ -139,19 +140,20 @@ class SeriesTable:
         if n_slots <= room:
             return
         room = min(max(2 * room, n_slots), max(self.max_series, n_slots))
-        keys = np.zeros((room, 2), dtype=np.uint64)
+        keys = lasting_zeros((room, 2), np.uint64)
         keys[: self.n_slots] = self.keys[: self.n_slots]
         self.keys = keys
         for name in ("ids", "partitions", "refs", "due_ms", "seen", "tenants", "_label_at", "_label_size"):
             old = getattr(self, name)
-            new = np.empty((room, *old.shape[1:]), dtype=old.dtype)
+            new = lasting_zeros((room, *old.shape[1:]), old.dtype)
             new[: self.n_slots] = old[: self.n_slots]
             setattr(self, name, new)
         places = len(self.index)
         while places < 2 * room:
             places *= 2
         if places > len(self.index):
-            self.index = np.full(places, -1, dtype=np.int32)
+            self.index = lasting_zeros(places, np.int32)
+            self.index.fill(-1)
             used = self.keys[: self.n_slots]
             slots = np.empty(self.n_slots, dtype=np.int32)
             n_slots = kernels.find_or_add(self.index, self.keys, 0, self.n_slots, used, slots)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from common.lasting import lasting_zeros
+
 
 class Column:
     """A growable array: `data` has room to spare, `view()` is the part in use.
@@ -27,8 +29,7 @@ class Column:
         """Make room for `size` elements in all; new room is zero."""
         if size > len(self.data):
             room = max(size, len(self.data) * 3 // 2)
-            # Pages of zeros that nobody has touched take no memory.
-            data = np.zeros((room, *self.data.shape[1:]), dtype=self.data.dtype)
+            data = lasting_zeros((room, *self.data.shape[1:]), self.data.dtype)
             data[: self.size] = self.data[: self.size]
             self.data = data
 

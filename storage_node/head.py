@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.kernels import head as kernels
+from common.lasting import lasting_zeros
 
 _LEAST_ROOM = 1024
 _SCAN_FRACTION = 16
@@ -39,10 +40,10 @@ class SampleBuffer:
     def __init__(self, room: int = _LEAST_ROOM) -> None:
         room = max(room, _LEAST_ROOM)
         self.size = 0
-        self.snos: NDArray[np.uint32] = np.empty(room, dtype=np.uint32)
-        self.timestamps: NDArray[np.int64] = np.empty(room, dtype=np.int64)
-        self.value_bits: NDArray[np.uint64] = np.empty(room, dtype=np.uint64)
-        self.previous: NDArray[np.uint32] = np.empty(room, dtype=np.uint32)
+        self.snos: NDArray[np.uint32] = lasting_zeros(room, np.uint32)
+        self.timestamps: NDArray[np.int64] = lasting_zeros(room, np.int64)
+        self.value_bits: NDArray[np.uint64] = lasting_zeros(room, np.uint64)
+        self.previous: NDArray[np.uint32] = lasting_zeros(room, np.uint32)
 
     def reserve(self, n_samples: int) -> None:
         """Make room for `n_samples` more."""
@@ -59,7 +60,7 @@ class SampleBuffer:
 
 
 def _grown(column: NDArray[Any], size: int, room: int) -> NDArray[Any]:
-    grown = np.empty(room, dtype=column.dtype)
+    grown = lasting_zeros(room, column.dtype)
     grown[:size] = column[:size]
     return grown
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+import time
 
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 _ARENAS = 2
-_MAPPED_BYTES = 1 << 20
+_TRIM_EVERY_S = 30.0
 
 
 def keep_little() -> None:
-    """Have what is freed go back to the system rather than be kept for the next time.
+    """Have what is freed go back to the system, and not be kept for ever for the next time.
 
-    All threads share two of glibc's arenas instead of one each. Arrays of 1 MiB and more are mapped by themselves:
-    left alone, glibc takes the size of whatever was freed last, up to 32 MiB, as the limit; growing arrays leave
-    gaps in its heap that nothing fits into. Measured with 500,000 series: 320 B less RSS a series, at the same CPU
-    for ingestion within the noise. Other C libraries have neither.
+    All threads share two of glibc's arenas instead of one each, and every half minute what they have free is given
+    back: 4 to 7 ms when there are 60 MB of it, 0.4 ms when there is nothing. Until then the next query
+    has it, and needs no new pages for its matrices. Measured with 500,000 series: 170 B less RSS a series. Other C
+    libraries have no arenas.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _MAPPED_BYTES)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(_M_ARENA_MAX, _ARENAS)
+        threading.Thread(target=_trim, args=(library,), name="trim", daemon=True).start()
+
+
+def _trim(library: ctypes.CDLL) -> None:
+    while True:
+        time.sleep(_TRIM_EVERY_S)
+        library.malloc_trim(0)
