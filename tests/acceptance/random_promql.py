@@ -210,7 +210,8 @@ class Expressions:
         rate = function in ("rate", "irate", "increase")
         window, named = self.window(self._one(COUNTERS) if rate else name, depth, exact=True, plain=rate)
         if function == "predict_linear":
-            window = re.sub(" @ [^ ]*$", "", window)
+            # Its own one alone; within a subquery another may stand at the end of what is in brackets.
+            window = re.sub(r" @ [^ \]]*$", "", window)
         arguments = {
             "quantile_over_time": f"{self._one(('0', '0.3', '0.5', '1', '1.5', '-1'))}, {window}",
             "predict_linear": f"{window}, {self._one(('0', '60', '3600', '-5'))}",

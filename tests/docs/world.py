@@ -23,6 +23,7 @@ TIMEOUT_S = 120
 _ADDRESS = re.compile(r"(?<![\d.])((?:\d{1,3}\.){3}\d{1,3}|localhost|\[::1?\])?:(\d{4,5})\b(?!:)")
 _KAFKA = re.compile(r"kafka://[\w.:,-]+/([\w-]+)")
 _PATHS = re.compile(r"(?<![\w.}/:-])/(var/lib|var/log|etc|srv|mnt|run|opt)/")
+_OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS")
 _READY = {"tabor": "/-/ready", "prometheus": "/-/ready", "victoria-metrics": "/health"}
 _SERVER = re.compile(
     r"(?:[A-Z][A-Z_]*=\S+ )*(?:exec )?"
@@ -248,7 +249,8 @@ class World:
     def _environment(self) -> dict[str, str]:
         here = f"127.0.0.1:{self._port('', '9080')}"
         return {
-            **os.environ,
+            # What the tests were started with is not for a make in the docs.
+            **{name: text for name, text in os.environ.items() if name not in _OF_MAKE},
             "PATH": f"{self._folder}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "HOME": str(self._folder),
