@@ -7,6 +7,9 @@ ARGS ?=
 LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+# Else each start of each process would compile all of Tabor's modules again, which takes longer than to run them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test fuzz lint format ui screenshots bench bench-quick kafka metrics docs dist wheelhouse lock clean
 

@@ -13,7 +13,9 @@ from common.lasting import lasting_zeros
 
 _LEAST_ROOM = 1024
 _SCAN_FRACTION = 16
-"""A read of more than one in so many series scans the whole head instead of following chains."""
+"""A read of more than one in so many series scans the head instead of following chains."""
+BLOCK_SAMPLES = 4096
+"""The times of so many samples are summed up, for reads to know which part of the head they need."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,21 +23,36 @@ class HeadView:
     """The head as it was at some moment; columns of (n_samples,).
 
     snos: uint32. timestamps: int64, ms. value_bits: uint64. previous: uint32, the series' sample before, or NONE.
+    bounds: int64 (2, n_blocks), earliest and latest time of each whole block of BLOCK_SAMPLES.
     """
 
     snos: NDArray[np.uint32]
     timestamps: NDArray[np.int64]
     value_bits: NDArray[np.uint64]
     previous: NDArray[np.uint32]
+    bounds: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.snos)
 
+    def part(self, min_time: int, max_time: int) -> tuple[int, int]:
+        """Positions [first, last) outside of which no sample has a time in the closed range.
+
+        Samples arrive more or less in the order of their times, so the last minutes are in little of the head.
+        """
+        earliest, latest = self.bounds
+        blocks = np.flatnonzero((latest >= min_time) & (earliest <= max_time))
+        n_whole = earliest.size * BLOCK_SAMPLES
+        first = int(blocks[0]) * BLOCK_SAMPLES if blocks.size else n_whole
+        if len(self) > n_whole:
+            return first, len(self)
+        return first, (int(blocks[-1]) + 1) * BLOCK_SAMPLES if blocks.size else first
+
 
 class SampleBuffer:
-    """Growable columns of samples; views of them stay valid, for growing copies."""
+    """Growable columns of samples, to which is only added; views of them stay valid, for growing copies."""
 
-    __slots__ = ("previous", "size", "snos", "timestamps", "value_bits")
+    __slots__ = ("_bounds", "previous", "size", "snos", "timestamps", "value_bits")
 
     def __init__(self, room: int = _LEAST_ROOM) -> None:
         room = max(room, _LEAST_ROOM)
@@ -44,6 +61,7 @@ class SampleBuffer:
         self.timestamps: NDArray[np.int64] = lasting_zeros(room, np.int64)
         self.value_bits: NDArray[np.uint64] = lasting_zeros(room, np.uint64)
         self.previous: NDArray[np.uint32] = lasting_zeros(room, np.uint32)
+        self._bounds: NDArray[np.int64] = np.empty((2, 0), dtype=np.int64)
 
     def reserve(self, n_samples: int) -> None:
         """Make room for `n_samples` more."""
@@ -55,8 +73,13 @@ class SampleBuffer:
             self.previous = _grown(self.previous, self.size, room)
 
     def view(self) -> HeadView:
+        """What is there now. One thread at a time."""
         n = self.size
-        return HeadView(self.snos[:n], self.timestamps[:n], self.value_bits[:n], self.previous[:n])
+        done, whole = self._bounds.shape[1], n // BLOCK_SAMPLES
+        if whole > done:
+            new = self.timestamps[done * BLOCK_SAMPLES : whole * BLOCK_SAMPLES].reshape(-1, BLOCK_SAMPLES)
+            self._bounds = np.concatenate((self._bounds, (new.min(axis=1), new.max(axis=1))), axis=1)
+        return HeadView(self.snos[:n], self.timestamps[:n], self.value_bits[:n], self.previous[:n], self._bounds)
 
 
 def _grown(column: NDArray[Any], size: int, room: int) -> NDArray[Any]:
@@ -74,6 +97,7 @@ class HeadReader:
         self._view = view
         self._tails = tails
         self._range = min_time, max_time
+        self._part = view.part(min_time, max_time)
         self._scan = len(tails) * _SCAN_FRACTION > n_series
         self._counts: NDArray[np.int64] = np.zeros(len(tails), dtype=np.int64)
 
@@ -109,8 +133,10 @@ class HeadReader:
         value_bits: NDArray[np.uint64],
     ) -> None:
         view = self._view
-        columns = view.timestamps, view.value_bits, *self._range, counting, counts, cursor, timestamps, value_bits
+        first, last = self._part
+        rest = *self._range, counting, counts, cursor, timestamps, value_bits
         if self._scan:
-            kernels.collect_scan(row_of_sno, view.snos, *columns)
+            part = slice(first, last)
+            kernels.collect_scan(row_of_sno, view.snos[part], view.timestamps[part], view.value_bits[part], *rest)
         else:
-            kernels.collect_chains(self._tails, view.previous, *columns)
+            kernels.collect_chains(self._tails, view.previous, first, view.timestamps, view.value_bits, *rest)

@@ -114,15 +114,16 @@ def apply_samples(
 
 
 @kernel(
-    "void(uint32[::1], uint32[::1], int64[::1], uint64[::1], int64, int64, boolean, "
+    "void(uint32[::1], uint32[::1], int64, int64[::1], uint64[::1], int64, int64, boolean, "
     "int64[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def collect_chains(
-    tails, previous, times, bits, min_time, max_time, counting, counts, cursor, times_out, bits_out
+    tails, previous, first, times, bits, min_time, max_time, counting, counts, cursor, times_out, bits_out
 ):
     """Samples of a few series, by the chain of each from its last sample back.
 
     tails: (n_rows,), position of the last sample or NONE; previous, times, bits: columns of the head.
+    first: the caller knows that no sample before this position is in the range; chains end there.
     counting: only set counts (n_rows,) to the number of samples in [min_time, max_time]. Otherwise put them, in
     order of arrival, at cursor (n_rows,), which moves on; counts must come from the same call with counting.
     """
@@ -130,7 +131,7 @@ def collect_chains(
         at = tails[row]
         if counting:
             count = 0
-            while at != NONE:
+            while at != NONE and at >= first:
                 if min_time <= times[at] <= max_time:
                     count += 1
                 at = previous[at]
@@ -138,7 +139,7 @@ def collect_chains(
         else:
             out = cursor[row] + counts[row]
             cursor[row] = out
-            while at != NONE:
+            while at != NONE and at >= first:
                 if min_time <= times[at] <= max_time:
                     out -= 1
                     times_out[out] = times[at]
@@ -151,7 +152,7 @@ def collect_chains(
     "int64[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def collect_scan(row_of_sno, snos, times, bits, min_time, max_time, counting, counts, cursor, times_out, bits_out):
-    """Samples of many series, by a scan over the whole head; otherwise like `collect_chains`.
+    """Samples of many series, by a scan over the head; otherwise like `collect_chains`.
 
     row_of_sno: (n_series,), row of each series or -1. counts is set from zeros by counting, else not used.
     """

@@ -117,7 +117,7 @@ def test_chains_and_scans_find_the_same_samples() -> None:
             if scan:
                 kernels.collect_scan(row_of_sno, snos, *rest)
             else:
-                kernels.collect_chains(columns.tails[wanted], previous, *rest)
+                kernels.collect_chains(columns.tails[wanted], previous, 0, *rest)
             cursor = np.concatenate(([0], np.cumsum(counts)[:-1])) if counting else cursor
         found.append((counts.tolist(), out_times.tolist(), out_bits.tolist(), cursor.tolist()))
     expected = [
