@@ -11,7 +11,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format ui screenshots bench bench-quick kafka metrics docs dist wheelhouse lock clean
+.PHONY: help run test fuzz lint format ui screenshots bench bench-quick bench-kernels kafka metrics docs dist wheelhouse lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(VENV)/dev.stamp ## Measure Tabor, Prometheus and VictoriaMetrics side b
 
 bench-quick: $(VENV)/dev.stamp ## The same in small, in less than two minutes
 	@$(BIN)/python -m bench --quick $(ARGS)
+
+bench-kernels: $(VENV)/dev.stamp ## Measure every kernel by itself: ns an element, share of the memory's bandwidth (ARGS="-k json")
+	@$(BIN)/python -m pytest -q -o addopts= --benchmark-quiet bench/kernels $(ARGS)
 
 kafka: $(VENV)/dev.stamp ## Run a local single Kafka broker in the foreground, without Docker (ARGS="--port 9092")
 	@exec $(BIN)/python -m tests.kafka_broker $(ARGS)
