@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run test fuzz lint format ui screenshots bench bench-quick bench-kernels kafka metrics docs dist wheelhouse lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Run Tabor on this machine: data in ./data, http://127.0.0.1:9080 (ARGS="--listen …")
 	@exec $(BIN)/tabor run $(ARGS)

@@ -32,7 +32,7 @@ FIGURES: list[Figure] = []
 def figure(kernel: Kernel, arguments: Arguments, seconds: float, bandwidth: float) -> Figure:
     """What a call that took so many seconds comes to. bandwidth: bytes a second."""
     sizes = {
-        name: len(one)
+        name: one.size
         for name, one in zip(inspect.signature(kernel.function).parameters, arguments, strict=True)
         if isinstance(one, np.ndarray)
     }
