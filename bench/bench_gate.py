@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from common.access import Principal, Right
+from common.asgi import App
 from tabor.doors.config import User, WebConfig
-from tabor.doors.gate import App, Gate, Keys
+from tabor.doors.gate import Gate, Keys
 from tabor.doors.passwords import Passwords
 
 N_TOKENS = 1000

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import loads
+from bench.measure import timed_get
 from bench.sender import send
 from bench.servers import SERVERS, Server, available
 
@@ -67,13 +68,7 @@ def ask(server: Server, path: str, n_requests: int) -> Cost:
         seconds = []
         before_s = server.cpu_s()
         for _ in range(n):
-            begin = time.perf_counter()
-            connection.request("GET", path)
-            response = connection.getresponse()
-            body = response.read()
-            seconds.append(time.perf_counter() - begin)
-            if response.status != 200:
-                raise RuntimeError(f"{server.name}, {path}: {body[:300]!r}")
+            seconds.append(timed_get(connection, path, f"{server.name}, {path}")[0])
         if part:
             medians.append(statistics.median(seconds))
             cpu_s += server.cpu_s() - before_s

@@ -185,15 +185,22 @@ def _ask(server: Server, query: Query, effort: Effort) -> Answer:
     seconds: list[float] = []
     body = b""
     while len(seconds) < effort.repeats and (len(seconds) < 2 or sum(seconds) < effort.seconds_per_query):
-        begin = time.perf_counter()
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-        seconds.append(time.perf_counter() - begin)
-        if response.status != 200:
-            raise RuntimeError(f"{server.name} failed {query.text}: {body[:500]!r}")
+        took_s, body = timed_get(connection, path, f"{server.name} failed {query.text}")
+        seconds.append(took_s)
     connection.close()
     return Answer(query, seconds, len(body), bytes(cramjam.zstd.compress(body, level=1)))
+
+
+def timed_get(connection: http.client.HTTPConnection, path: str, failed: str) -> tuple[float, bytes]:
+    """Seconds until an answer has been read, and its body. Raises RuntimeError if it is no 200."""
+    begin = time.perf_counter()
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    took_s = time.perf_counter() - begin
+    if response.status != 200:
+        raise RuntimeError(f"{failed}: {body[:500]!r}")
+    return took_s, body
 
 
 def _kill(server: Server, load: Load, effort: Effort, figures: dict[str, float]) -> None:

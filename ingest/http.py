@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from fastapi import APIRouter
 
+from common import asgi
+from common.asgi import App, Receive, Scope, Send
 from common.errors import RetryableError
 from common.tenants import TenantRefused, tenant_of
 from ingest.errors import BodyTooLarge, RequestRefused, UnsupportedType, retry_after
@@ -26,21 +27,6 @@ from ingest.ingestor import Ingestor, WriteOutcome
 PATHS = ("/api/v1/write", "/write")
 _MEDIA_TYPE = "application/x-protobuf"
 _MESSAGES = {"prometheus.writerequest": 1, "io.prometheus.write.v2.request": 2}
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class _Route(NamedTuple):
-    """What whoever counts requests knows of a route, as of those of the framework."""
-
-    path: str
-
-
-_ROUTES = {path: _Route(path) for path in PATHS}
 
 
 def router(ingestor: Ingestor) -> APIRouter:
@@ -57,16 +43,7 @@ def in_front_of(app: App, ingestor: Ingestor) -> App:
 
     A write is one small request of very many; it does not go through the layers that `app` has for the others.
     """
-    endpoint = WriteEndpoint(ingestor)
-
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in PATHS and scope["method"] == "POST":
-            scope["route"] = _ROUTES[scope["path"]]
-            await endpoint(scope, receive, send)
-        else:
-            await app(scope, receive, send)
-
-    return dispatch
+    return asgi.in_front_of(app, dict.fromkeys(PATHS, WriteEndpoint(ingestor)), ("POST",))
 
 
 class WriteEndpoint:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import Counter
 
+from common import asgi
+from common.asgi import App, Receive, Scope, Send
 from common.errors import CallerError, RetryableError
 from common.events import EventLog
 from common.store import SeriesStore, TooManySamples, TooManySeries
@@ -48,10 +50,6 @@ TRUNCATED = "results truncated due to limit"
 _log = EventLog("query")
 
 Handler = Callable[[Parameters, Request], Awaitable[Response]]
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def router(service: QueryService, version: str) -> APIRouter:
@@ -104,24 +102,20 @@ def in_front_of(
 ) -> App:
     """An application that answers queries itself and leaves all else to `app`, which has their routes too.
 
-    To find a route among all, and what the framework does for it, takes longer than a small query.
-
     require_started: raises RetryableError as long as there is nothing to be read yet.
     """
-    asked_often = _Api(service).asked_often()
-    endpoints = {path: _endpoint(path, handler, service, require_started) for path, handler in asked_often.items()}
-    routes = {path: _Route(path) for path in endpoints}
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None or scope["method"] not in ("GET", "POST"):
-            await app(scope, receive, send)
-            return
-        scope["route"] = routes[scope["path"]]
-        response = await endpoint(Request(scope, receive))
-        await response(scope, receive, send)
+    def answering(path: str, handler: Handler) -> App:
+        endpoint = _endpoint(path, handler, service, require_started)
 
-    return dispatch
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await endpoint(Request(scope, receive))
+            await response(scope, receive, send)
+
+        return answer
+
+    endpoints = {path: answering(path, handler) for path, handler in _Api(service).asked_often().items()}
+    return asgi.in_front_of(app, endpoints, ("GET", "POST"))
 
 
 def _endpoint(
@@ -152,12 +146,6 @@ def _endpoint(
 
 def _name_of(path: str) -> str:
     return path.removeprefix("/api/v1").split("/")[1]
-
-
-class _Route(NamedTuple):
-    """What whoever counts requests knows of a route, as of those of the framework."""
-
-    path: str
 
 
 class _Api:

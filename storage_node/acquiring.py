@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from common.calling import ANONYMOUS, Caller
 from common.control.members import Member
@@ -19,6 +18,7 @@ from common.errors import LogUnavailable, RetryableError
 from common.events import EventLog
 from common.log.base import Log
 from common.wire.frames import WireError
+from common.wire.reports import Copy
 from storage_node.backup.errors import TargetError
 from storage_node.backup.fetching import fetch_partition
 from storage_node.backup.manifest import Manifest
@@ -39,20 +39,6 @@ RESUMES = 20
 _PAUSE_S = 1.0
 
 _log = EventLog("storage_node")
-
-
-@dataclass(frozen=True, slots=True)
-class Copying:
-    """A copy under way.
-
-    size_bytes: what is here, after `seconds`. total_bytes: of all of it, more or less; None if it is not known.
-    """
-
-    partition: int
-    source: str
-    size_bytes: int
-    total_bytes: int | None
-    seconds: float
 
 
 class Acquirer:
@@ -87,7 +73,7 @@ class Acquirer:
         self._settled: frozenset[int] = frozenset()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="acquire", daemon=True)
-        self.copying: dict[int, Copying] = {}
+        self.copying: dict[int, Copy] = {}
         """Copies under way, by partition."""
         self.copied = 0
         """Partitions that came as copies."""
@@ -163,7 +149,7 @@ class Acquirer:
             nonlocal done_bytes
             done_bytes += n_bytes
             source, seconds = f"backup {manifest.run}", self._clock() - begin_s
-            self.copying[partition] = Copying(partition, source, done_bytes, manifest.size_bytes, seconds)
+            self.copying[partition] = Copy(source, done_bytes, manifest.size_bytes, seconds)
 
         try:
             return fetch_partition(backups, self._views(), partition, log_start, self._stop, progress=show)
@@ -206,7 +192,7 @@ class Acquirer:
                         raise CopyRefused("this node is stopping")
                     writer.add(payload)
                     progress = writer.size_bytes, total_bytes, self._clock() - begin_s
-                    self.copying[partition] = Copying(partition, member.name, *progress)
+                    self.copying[partition] = Copy(member.name, *progress)
                 break
             except (WireError, ConnectionError) as error:
                 # A copy that was cut off goes on behind its last key.

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from common.errors import CallerError, RetryableError
 from common.wire.marks import MAX_REQUEST_BYTES, parse_request
-from common.wire.reports import PATH, Copy, Report, encode_report
+from common.wire.reports import PATH, Report, encode_report
 from storage_node.doors import body_of, refusal
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ def router(name: str, acquirer: Acquirer, auditor: Auditor) -> APIRouter:
             return refusal(400, error)
         if node != name:
             return refusal(421, RetryableError(f"this is node {name!r}, not {node!r}"))
-        copying = {
-            one.partition: Copy(one.source, one.size_bytes, one.total_bytes, one.seconds)
-            for one in list(acquirer.copying.values())
-        }
-        return Response(encode_report(Report(dict(auditor.compared), copying)), media_type="application/json")
+        found = Report(dict(auditor.compared), dict(acquirer.copying))
+        return Response(encode_report(found), media_type="application/json")
 
     return routes

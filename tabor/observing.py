@@ -6,17 +6,13 @@ Only routes that are declared, and methods that are known, become labels; all el
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from common import request_ids, tracing
+from common.asgi import App, Message, Receive, Scope, Send
 from common.events import EventLog
-
-App: TypeAlias = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
-]
 
 REQUESTS = Counter(
     "tabor_http_requests_total",
@@ -49,7 +45,7 @@ def observed(app: App) -> App:
     """The application with a request id for each request, taken over if the client sent one, and counted."""
     known: dict[tuple[str, str], _Counted] = {}
 
-    def counted(scope: MutableMapping[str, Any]) -> _Counted:
+    def counted(scope: Scope) -> _Counted:
         route = scope.get("route")
         key = "other" if route is None else route.path, scope["method"]
         found = known.get(key)
@@ -61,7 +57,7 @@ def observed(app: App) -> App:
                 known[key] = found
         return found
 
-    async def answer(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -72,7 +68,7 @@ def observed(app: App) -> App:
         request_ids.current.set(request_id)
         status = 0
 
-        async def sending(message: Any) -> None:
+        async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

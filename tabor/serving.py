@@ -19,11 +19,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
+from common.asgi import App
 from common.errors import RetryableError, StartupError
 from tabor import starting, supervisor
 from tabor.doors.connections import Connections
 from tabor.doors.door import Door
-from tabor.doors.gate import App
 from tabor.doors.tls import HANDSHAKE_S
 from tabor.observing import observed
 from tabor.profiling import add_route as add_profile

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.kernels import workload
-from bench.kernels.figures import FIGURES, Figure, table
+from bench.kernels.figures import FIGURES, table
 
 N_SERIES, N_STEPS = 2_000, 240
 _COPIED_BYTES = 256 << 20
@@ -31,11 +31,6 @@ def bandwidth() -> float:
         np.copyto(target, source)
         seconds.append(time.perf_counter() - begin)
     return 2 * _COPIED_BYTES / min(seconds)
-
-
-@pytest.fixture(scope="session")
-def figures() -> list[Figure]:
-    return FIGURES
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,7 +14,10 @@ VERSION = 1
 
 
 class Copy(NamedTuple):
-    """source: a node or backup. size_bytes: what has come in `seconds`. total_bytes: about all of it, if known."""
+    """A copy under way.
+
+    source: a node or backup. size_bytes: what has come in `seconds`. total_bytes: about all of it, if known.
+    """
 
     source: str
     size_bytes: int

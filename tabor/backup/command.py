@@ -28,17 +28,11 @@ _ATTEMPTS = 3
 _PAUSE_S = 2.0
 
 
+@stoppable("what has been sent is found again by the next backup")
 def run_backup(
     where: str, *, url: str, log: str | None, data_dir: Path | None, caller: Caller, rate: int | None
 ) -> None:
     """Write a backup and say what it took. Raises TaborError, Stopped."""
-    with stoppable("what has been sent is found again by the next backup"):
-        _back_up(where, url, log, data_dir, caller, rate)
-
-
-def _back_up(
-    where: str, url: str, log: str | None, data_dir: Path | None, caller: Caller, rate: int | None
-) -> None:
     target = open_target(where, create=True)
     opened: AbstractContextManager[Source]
     if data_dir is not None:
@@ -104,13 +98,9 @@ def run_list(where: str) -> None:
         say(f"there are no backups in {where}")
 
 
+@stoppable("nothing is known of the backup")
 def run_verify(where: str, run: str | None, *, quick: bool) -> bool:
     """Check a backup, the newest whole one if none is named; prints what is wrong and says whether nothing is."""
-    with stoppable("nothing is known of the backup"):
-        return _verify(where, run, quick=quick)
-
-
-def _verify(where: str, run: str | None, *, quick: bool) -> bool:
     target = open_target(where, create=False)
     backup = choose(target, run)
     wrong = list(missing_objects(target, backup))

@@ -42,6 +42,7 @@ _OURS = {LOCAL_FOLDER, "views", "views.ready", "views.old", "views.rebuild", _RE
 _LOCKS = {"lock", "views.lock", f"{RESTORE_MARK}.new"}
 
 
+@stoppable("the same command goes on with it")
 def run_restore(
     where: str,
     data_dir: Path,
@@ -57,19 +58,6 @@ def run_restore(
         raise StartupError("--until needs the log to read on from the backup to that time; give --log-from")
     if log_from is not None and log != "local":
         raise StartupError("with --log-from the restored folder gets a log of its own; leave --log out")
-    with stoppable("the same command goes on with it"):
-        _restore(where, data_dir, run, log, log_from, until_ms, force)
-
-
-def _restore(
-    where: str,
-    data_dir: Path,
-    run: str | None,
-    log: str,
-    log_from: str | None,
-    until_ms: int | None,
-    force: bool,
-) -> None:
     target = open_target(where, create=False)
     kernels.ensure()
     with DataFolder(data_dir, restoring=True), FolderLock(data_dir):

@@ -276,13 +276,18 @@ def why_no_name(name: str) -> str | None:
     return None if _NAME.fullmatch(name) else f"{name!r} is no name; 1 to 128 characters, no colon"
 
 
-def _token(table: _Table) -> tuple[bytes, Principal]:
-    table.check_keys("name", "sha256", "rights", "tenants")
+def _name_in(table: _Table) -> str:
     name = table.text("name")
     if name is None:
         raise table.wrong("name", "has to be there")
     if (reason := why_no_name(name)) is not None:
         raise table.wrong("name", f"is wrong: {reason}")
+    return name
+
+
+def _token(table: _Table) -> tuple[bytes, Principal]:
+    table.check_keys("name", "sha256", "rights", "tenants")
+    name = _name_in(table)
     digest = (table.text("sha256") or "").lower()
     if not _SHA256.fullmatch(digest):
         raise table.wrong("sha256", "has to be the SHA-256 of the token, 64 hexadecimal digits")
@@ -291,11 +296,7 @@ def _token(table: _Table) -> tuple[bytes, Principal]:
 
 def _certificate(table: _Table) -> tuple[str, Principal]:
     table.check_keys("name", "subject", "rights", "tenants")
-    name, subject = table.text("name"), table.text("subject") or ""
-    if name is None:
-        raise table.wrong("name", "has to be there")
-    if (reason := why_no_name(name)) is not None:
-        raise table.wrong("name", f"is wrong: {reason}")
+    name, subject = _name_in(table), table.text("subject") or ""
     kind, _, rest = subject.partition(":")
     if kind not in SUBJECTS.values() or not rest:
         kinds = ", ".join(f"{kind}:…" for kind in SUBJECTS.values())

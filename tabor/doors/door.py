@@ -11,13 +11,14 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
+from common.asgi import App
 from common.errors import StartupError
 from common.events import EventLog
 from common.watched import Stamp, stamp, warn_if_readable_by_all
 from tabor.doors import config
 from tabor.doors.config import WebConfig
 from tabor.doors.connections import Limits
-from tabor.doors.gate import App, Gate, Keys
+from tabor.doors.gate import Gate, Keys
 from tabor.doors.passwords import Passwords
 from tabor.doors.tls import ExchangeableContext, expires_at_s, server_context
 

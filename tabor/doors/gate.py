@@ -10,23 +10,17 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import orjson
 from prometheus_client import Counter
 
 from common.access import SCOPE_KEY, Principal, Right
+from common.asgi import App, Message, Receive, Scope, Send
 from tabor.doors.config import User, WebConfig
 from tabor.doors.passwords import Busy, Passwords, hash_of_nobody
 from tabor.doors.rights import OF_ALL_TENANTS, OPEN, right_for
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_CREDENTIALS_BYTES = 8192
 CERTIFICATE_KEY = "tabor.certificate"

@@ -11,7 +11,7 @@ import signal
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,36 +149,38 @@ def test_few_files_left(watcher: Watcher, server: Process) -> None:
     cleared(case, names)
 
 
+@contextlib.contextmanager
+def spoiled(server: Process, flag: str, text: str, current: Callable[[], bool]) -> Iterator[None]:
+    """Another text in the file of a flag, which the server does not take over; the right one again afterwards."""
+    file = Path(server.command[server.command.index(flag) + 1])
+    whole = file.read_text()
+    file.write_text(text)
+    wait_for(lambda: not current(), "the file was read again")
+    yield
+    file.write_text(whole + "\n")
+    wait_for(current, "the file was read again")
+
+
 def test_a_web_configuration_that_cannot_be_taken_over(watcher: Watcher, server: Process) -> None:
     case = begin(watcher, names := ["TaborDoorNotReloaded"], server)
-    config = Path(server.command[server.command.index("--web-config") + 1])
-    whole = config.read_text()
 
     def current() -> bool:
         return b"tabor_door_config_current 1.0" in server.get("/metrics")[1]
 
-    config.write_text("no_such_key: 1\n")
-    wait_for(lambda: not current(), "the file was read again")
-    raised(case, names)
-    config.write_text(whole + "\n")
-    wait_for(current, "the file was read again")
+    with spoiled(server, "--web-config", "no_such_key: 1\n", current):
+        raised(case, names)
     cleared(case, names)
 
 
 def test_limits_of_tenants_that_cannot_be_read(watcher: Watcher, server: Process) -> None:
     case = begin(watcher, names := ["TaborLimitsNotRead"], server)
-    limits = Path(server.command[server.command.index("--tenant-limits") + 1])
-    whole = limits.read_text()
 
     def current() -> bool:
         server.get("/api/v1/query", query="x")
         return shown(server, "tabor_tenant_limits_current") == 1
 
-    limits.write_text("[limits]\nsamples_per_sec = 5\n")
-    wait_for(lambda: not current(), "the file was read again")
-    raised(case, names)
-    limits.write_text(whole + "\n")
-    wait_for(current, "the file was read again")
+    with spoiled(server, "--tenant-limits", "[limits]\nsamples_per_sec = 5\n", current):
+        raised(case, names)
     cleared(case, names)
 
 

@@ -59,6 +59,16 @@ class Keys(NamedTuple):
         return process
 
 
+def mutual_tls(server: Pair, authority: Authority) -> dict[str, str]:
+    """What a web configuration says of TLS where clients have to show certificates."""
+    return {
+        "cert_file": server.cert.name,
+        "key_file": server.key.name,
+        "client_ca_file": authority.file.name,
+        "client_auth_type": "RequireAndVerifyClientCert",
+    }
+
+
 def make_keys(folder: Path) -> Keys:
     authority = Authority(folder)
     server, client = authority.sign("server"), authority.sign("client")
@@ -70,12 +80,7 @@ def make_keys(folder: Path) -> Keys:
     web_config = folder / "web.yml"
     web_config.touch(0o600)
     content = {
-        "tls_server_config": {
-            "cert_file": server.cert.name,
-            "key_file": server.key.name,
-            "client_ca_file": authority.file.name,
-            "client_auth_type": "RequireAndVerifyClientCert",
-        },
+        "tls_server_config": mutual_tls(server, authority),
         "basic_auth_users": {"alice": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()},
         "tokens": [
             {"name": name, "sha256": hashlib.sha256(f"secret-of-{name}".encode()).hexdigest(), "rights": [right]}
@@ -303,12 +308,7 @@ def test_certificates_alone_open_what_their_names_may(tmp_path: Path) -> None:
     server, reader, tier, stranger = map(authority.sign, ("server", "grafana", "node", "stranger"))
     entries = [("grafana", ["read"]), ("node", ["read", "node"])]
     content = {
-        "tls_server_config": {
-            "cert_file": server.cert.name,
-            "key_file": server.key.name,
-            "client_ca_file": authority.file.name,
-            "client_auth_type": "RequireAndVerifyClientCert",
-        },
+        "tls_server_config": mutual_tls(server, authority),
         "client_certs": [{"name": name, "subject": f"CN:{name}", "rights": rights} for name, rights in entries],
     }
     web_config = tmp_path / "web.yml"

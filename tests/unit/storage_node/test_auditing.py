@@ -21,7 +21,6 @@ from common.store import NotCaughtUp
 from common.wire.frames import WireError
 from common.wire.peers import ask_to_repair, fetch_mark, fetch_report
 from common.wire.reports import Copy, Report, parse_report
-from storage_node.acquiring import Copying
 from storage_node.auditing import Auditor
 from storage_node.config import NodeConfig
 from storage_node.errors import NotHeld
@@ -124,7 +123,7 @@ def test_an_audit_names_the_replica_and_the_window_that_differ_until_they_do_not
 def test_a_node_reports_its_audits_and_copies(nodes: list[StorageNode], log: MemoryLog) -> None:
     audit = auditor(nodes[0], log)
     audit.compared[1, "b"] = 7, True
-    acquirer: Any = SimpleNamespace(copying={3: Copying(3, "c", 500, 900, 2.5), 4: Copying(4, "c", 5, None, 0.0)})
+    acquirer: Any = SimpleNamespace(copying={3: Copy("c", 500, 900, 2.5), 4: Copy("c", 5, None, 0.0)})
     app = FastAPI()
     app.include_router(report_router("a", acquirer, audit))
     with served(app) as address:

@@ -15,8 +15,9 @@ from common.control.members import Member
 from common.errors import RetryableError
 from common.wire.frames import FrameReader, Kind, WireError
 from common.wire.marks import COPY_PATH
+from common.wire.reports import Copy
 from storage_node import acquiring
-from storage_node.acquiring import Acquirer, Copying
+from storage_node.acquiring import Acquirer
 from storage_node.config import NodeConfig
 from storage_node.copies import MAX_COPIES, Copies, CopyGone, CopyWriter, Rate
 from storage_node.copies_http import router
@@ -193,7 +194,7 @@ def test_a_node_copies_from_a_peer_what_the_log_has_no_more(
     giver: Giver, log: MemoryLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log.cut(1, 30)
-    told: list[Copying] = []
+    told: list[Copy] = []
     finish = CopyWriter.finish
 
     def look(writer: CopyWriter, *, is_empty: bool) -> None:
