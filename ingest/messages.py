@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import orjson
@@ -17,6 +18,8 @@ from common.tenants import DEFAULT_TENANT
 from ingest.errors import BadRequest, Fault
 from ingest.write_request import TYPES
 
+_REMEMBERED_BYTES = 1024
+"""Metadata up to this size is not read again while it is remembered; the rest is not worth the memory."""
 MAX_EXEMPLAR_CHARACTERS = 128
 """Of all names and values of an exemplar's labels together, as OpenMetrics has it."""
 
@@ -143,20 +146,31 @@ def _metadata(data: NDArray[np.uint8], found: NDArray[np.int64], tenant: str) ->
     """MetricMetadata messages; those that are not text or too large are left out."""
     out = []
     for start, end in found[found[:, 0] == kernels.METADATA, 2:4].tolist():
-        kind, texts = 0, {2: b"", 4: b"", 5: b""}
-        for number, wire_type, content in fields(data[start:end].tobytes()):
-            if number == 1 and wire_type == 0 and isinstance(content, int):
-                kind = content
-            elif number in texts and wire_type == 2 and isinstance(content, bytes):
-                texts[number] = content
-        try:
-            family, text, unit = (texts[number].decode() for number in (2, 4, 5))
-        except UnicodeDecodeError:
-            continue
-        row = metadata_row(family, TYPES[kind] if kind < len(TYPES) else TYPES[0], text, unit, tenant)
-        if family and len(row) <= MAX_BYTES:
-            out.append((family, row))
+        message = data[start:end].tobytes()
+        # Senders repeat all of it every minute.
+        row = (_remembered if end - start <= _REMEMBERED_BYTES else _metadata_of)(message, tenant)
+        if row is not None:
+            out.append(row)
     return out
+
+
+def _metadata_of(message: bytes, tenant: str) -> tuple[str, bytes] | None:
+    """The family of a MetricMetadata message and its row, if there is one."""
+    kind, texts = 0, {2: b"", 4: b"", 5: b""}
+    for number, wire_type, content in fields(message):
+        if number == 1 and wire_type == 0 and isinstance(content, int):
+            kind = content
+        elif number in texts and wire_type == 2 and isinstance(content, bytes):
+            texts[number] = content
+    try:
+        family, text, unit = (texts[number].decode() for number in (2, 4, 5))
+    except UnicodeDecodeError:
+        return None
+    row = metadata_row(family, TYPES[kind] if kind < len(TYPES) else TYPES[0], text, unit, tenant)
+    return (family, row) if family and len(row) <= MAX_BYTES else None
+
+
+_remembered = lru_cache(maxsize=8192)(_metadata_of)
 
 
 def metadata_row(family: str, kind: str, text: str, unit: str, tenant: str = DEFAULT_TENANT) -> bytes:

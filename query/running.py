@@ -6,7 +6,6 @@ service ─► begin() ─► Running ─► turn(), end() ─► if it was slow
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common import request_ids
 from common.events import EventLog
 from query.engine.budget import Budget
 from query.metrics import SLOW_QUERIES, STAGE_SECONDS
@@ -92,7 +92,7 @@ class Queries:
 
     def begin(self, asked: Asked, budget: Budget, stop: threading.Event) -> Running:
         """A query has arrived and waits. stop: ends it when set, one of the ends of its budget."""
-        running = Running(secrets.token_hex(8), asked, budget, stop, time.time())
+        running = Running(request_ids.new(), asked, budget, stop, time.time())
         with self._lock:
             self._running[running.id] = running
         return running

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from common.kernels import head as kernels
 from common.lasting import lasting_zeros
 
+_GROWTH = 4
 _LEAST_ROOM = 1024
 _SCAN_FRACTION = 16
 """A read of more than one in so many series scans the head instead of following chains."""
@@ -66,7 +67,8 @@ class SampleBuffer:
     def reserve(self, n_samples: int) -> None:
         """Make room for `n_samples` more."""
         if self.size + n_samples > len(self.snos):
-            room = max(self.size + n_samples, len(self.snos) * 3 // 2)
+            # Room that is not used takes no memory.
+            room = max(self.size + n_samples, len(self.snos) * _GROWTH)
             self.snos = _grown(self.snos, self.size, room)
             self.timestamps = _grown(self.timestamps, self.size, room)
             self.value_bits = _grown(self.value_bits, self.size, room)

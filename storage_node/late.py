@@ -42,7 +42,10 @@ def _unknown(
     segments: list[tuple[int, Segment]],
 ) -> NDArray[np.bool_]:
     """Which samples, ordered by series and time, are not in the segments; if none is given, not in the head."""
-    rows, starts = np.unique(snos, return_index=True)
+    is_first = np.ones(len(snos), dtype=np.bool_)
+    np.not_equal(snos[1:], snos[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    rows = snos[starts]
     unknown = np.ones(len(snos), dtype=np.bool_)
     if len(rows):
         first, last = int(timestamps.min()), int(timestamps.max())

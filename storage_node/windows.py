@@ -37,7 +37,11 @@ def window_end(number: int) -> int:
 
 def windows_of(timestamps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last ms of each window in which timestamps lie, ascending."""
-    numbers = np.unique(timestamps // WINDOW_MS).tolist()
+    numbers = []
+    if len(timestamps):
+        first, last = window_of(int(timestamps.min())), window_of(int(timestamps.max()))
+        # To sort many samples takes longer than all else that is done with them.
+        numbers = [first] if first == last else np.unique(timestamps // WINDOW_MS).tolist()
     starts = np.array([window_start(number) for number in numbers], dtype=np.int64)
     return starts, np.array([window_end(number) for number in numbers], dtype=np.int64)
 

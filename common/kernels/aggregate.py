@@ -284,16 +284,25 @@ def _place(sample, rank, size):
 
 
 @device
-def _ranked(sample, rank, nans, size):
-    """The value of this rank among `nans` NaNs, which come first, and sample[:size]."""
+def _ranked(sample, rank, nans, size, negative_zeros):
+    """The value of this rank among `nans` NaNs, which come first, and sample[:size].
+
+    negative_zeros: how many of the sample are -0.0; these come before 0.0, in whatever order the rows are.
+    """
     if rank < nans:
         return np.nan
-    _place(sample, rank - nans, size)
-    return sample[rank - nans]
+    rank -= nans
+    _place(sample, rank, size)
+    if sample[rank] == 0.0 and negative_zeros > 0:
+        for i in range(size):
+            if sample[i] < 0.0:
+                rank -= 1
+        return -0.0 if rank < negative_zeros else 0.0
+    return sample[rank]
 
 
 @device
-def _quantile(q, sample, nans, size):
+def _quantile(q, sample, nans, size, negative_zeros):
     if math.isnan(q):
         return np.nan
     if q < 0.0:
@@ -304,7 +313,9 @@ def _quantile(q, sample, nans, size):
     lower = math.floor(rank)
     upper = min(nans + size - 1, lower + 1)
     weight = rank - math.floor(rank)
-    return _ranked(sample, lower, nans, size) * (1.0 - weight) + _ranked(sample, upper, nans, size) * weight
+    low = _ranked(sample, lower, nans, size, negative_zeros)
+    high = _ranked(sample, upper, nans, size, negative_zeros)
+    return low * (1.0 - weight) + high * weight
 
 
 @kernel(
@@ -324,14 +335,17 @@ def group_quantiles(quantiles, values, present, order, starts, out, out_present)
         for k in range(present.shape[1]):
             size = 0
             nans = 0
+            negative_zeros = 0
             for at in range(starts[g], starts[g + 1]):
                 row = order[at]
                 if present[row, k]:
-                    if math.isnan(values[row, k]):
+                    value = values[row, k]
+                    if math.isnan(value):
                         nans += 1
                     else:
-                        sample[size] = values[row, k]
+                        sample[size] = value
                         size += 1
+                        negative_zeros += value == 0.0 and math.copysign(1.0, value) < 0.0
             out_present[g, k] = size + nans > 0
             if size + nans > 0:
-                out[g, k] = _quantile(quantiles[k], sample, nans, size)
+                out[g, k] = _quantile(quantiles[k], sample, nans, size, negative_zeros)

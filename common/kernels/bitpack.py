@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device
+from common.kernels.jit import device, inlined
 
 # A field of this many bits at most lies within the eight bytes that start at its first bit's byte.
 WIDEST = 57
@@ -16,7 +16,7 @@ _LOW_57_BITS = (1 << 57) - 1
 _LOW_63_BITS = (1 << 63) - 1
 
 
-@device
+@inlined
 def load64(data, position):
     """The eight bytes at `position`, little-endian. Unsigned indices keep it one machine load."""
     at = np.uint64(position)
@@ -32,7 +32,7 @@ def load64(data, position):
     )
 
 
-@device
+@inlined
 def store64(out, position, value):
     """Write eight bytes, little-endian; returns the position after them."""
     at = np.uint64(position)
@@ -47,7 +47,7 @@ def store64(out, position, value):
     return position + 8
 
 
-@device
+@inlined
 def bit_length(value):
     """Number of bits of a value >= 0; at most one too many above 2^53, never one too few.
 
@@ -58,17 +58,17 @@ def bit_length(value):
     return (np.float64(value).view(np.int64) >> 52) - 1022
 
 
-@device
+@inlined
 def zigzag(value):
     return (value << 1) ^ (value >> 63)
 
 
-@device
+@inlined
 def unzigzag(value):
     return ((value >> 1) & _LOW_63_BITS) ^ -(value & 1)
 
 
-@device
+@inlined
 def put_varint(out, position, value):
     """Write the 64 bits of `value` as a LEB128 varint; returns the position after it."""
     while value & ~127 != 0:
@@ -79,13 +79,13 @@ def put_varint(out, position, value):
     return position + 1
 
 
-@device
+@inlined
 def varint_size(value):
     """Bytes of a varint; at most one too many."""
     return max((bit_length(value) + 6) // 7, 1) if value >= 0 else 10
 
 
-@device
+@inlined
 def get_varint(data, position, end):
     """(value, position after it); the position is -1 if the varint does not end before `end`."""
     value = np.int64(0)
@@ -100,7 +100,7 @@ def get_varint(data, position, end):
     return value, np.int64(-1)
 
 
-@device
+@inlined
 def packed_size(count, width):
     return (count * width + 7) >> 3
 
@@ -130,7 +130,7 @@ def pack(values, count, width, out, position):
     return position + (n_held > 0)
 
 
-@device
+@inlined
 def unpack(data, position, count, width, out, at):
     """Read `count` fields of `width` bits, WIDEST at most or 64, to out[at : at + count]."""
     mask = (1 << width) - 1 if width < 64 else -1
@@ -140,7 +140,7 @@ def unpack(data, position, count, width, out, at):
         bit += width
 
 
-@device
+@inlined
 def unpack_deltas(data, position, count, width, base, divisor, last, out, at):
     """Read fields as `unpack` does, and add up (field + base) * divisor on `last`; returns the last sum."""
     mask = (1 << width) - 1

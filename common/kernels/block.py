@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.kernels.chunk import get_values, put_specials, scale
-from common.kernels.jit import device, kernel
+from common.kernels.jit import device, inlined, kernel
 from common.kernels.vector import GROUP, N_SCRATCH, get_vector, put_vector
 
 VERSION = 1
@@ -59,7 +59,7 @@ def _put_head(out, position, n_chunks, n_clocks):
     return position + HEAD
 
 
-@device
+@inlined
 def _copy(data, size, out, position):
     for i in range(size):
         out[np.uint64(position + i)] = data[np.uint64(i)]
@@ -131,7 +131,7 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
     return n_blocks
 
 
-@device
+@inlined
 def _get_header(data, start, end, columns):
     """Read a block's columns; (n_chunks, n_clocks, position of the first clock), n_chunks < 0 if corrupt."""
     bad = np.int64(CORRUPT), np.int64(0), np.int64(0)
@@ -206,7 +206,7 @@ def count(data, starts, row_of_sno, min_time, max_time, counts):
     return OK
 
 
-@device
+@inlined
 def _first_not_before(arena, at, n, first, time):
     """The first of n samples whose time, first + tick, is not before `time`."""
     low, high = np.int64(0), n
@@ -281,34 +281,50 @@ def decode(data, starts, row_of_sno, min_time, max_time, cursor, timestamps, bit
     return OK
 
 
-@device
-def _merge_runs(timestamps, bits, start, n, times, values):
-    """Sort timestamps[start : start + n] and its values by time, stably, by merging the runs that are there."""
+@inlined
+def _end_of_run(timestamps, at, end):
+    """Where the ascending run ends that begins at `at`, before `end`."""
+    at += 1
+    while at < end and timestamps[at] >= timestamps[at - 1]:
+        at += 1
+    return at
+
+
+@inlined
+def _merge_runs(timestamps, bits, start, end, times, values):
+    """Sort timestamps[start:end] and its values by time, stably, by merging the runs that are there in pairs.
+
+    Most rows are one long run with a short one behind it, of samples that came late: only what is later than the
+    first of these is moved.
+    """
     while True:
-        n_runs, left = 0, 0
-        while left < n:
-            middle = left + 1
-            while middle < n and timestamps[start + middle] >= timestamps[start + middle - 1]:
-                middle += 1
-            end = middle
-            if end < n:
-                end += 1
-                while end < n and timestamps[start + end] >= timestamps[start + end - 1]:
-                    end += 1
-            i, j = left, middle
-            for k in range(left, end):
-                if j == end or (i < middle and timestamps[start + i] <= timestamps[start + j]):
-                    times[k], values[k] = timestamps[start + i], bits[start + i]
+        left = start
+        middle = _end_of_run(timestamps, left, end)
+        if middle >= end:
+            return
+        while middle < end:
+            right = _end_of_run(timestamps, middle, end)
+            low, high = left, middle
+            while low < high:
+                half = (low + high) >> 1
+                if timestamps[half] <= timestamps[middle]:
+                    low = half + 1
+                else:
+                    high = half
+            n = middle - low
+            for k in range(n):
+                times[k], values[k] = timestamps[low + k], bits[low + k]
+            i, j, k = 0, middle, low
+            while i < n:
+                if j == right or times[i] <= timestamps[j]:
+                    timestamps[k], bits[k] = times[i], values[i]
                     i += 1
                 else:
-                    times[k], values[k] = timestamps[start + j], bits[start + j]
+                    timestamps[k], bits[k] = timestamps[j], bits[j]
                     j += 1
-            n_runs += 1
-            left = end
-        for k in range(n):
-            timestamps[start + k], bits[start + k] = times[k], values[k]
-        if n_runs == 1:
-            return
+                k += 1
+            left = right
+            middle = _end_of_run(timestamps, left, end) if left < end else end
 
 
 @kernel("int64(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64)")
@@ -329,7 +345,7 @@ def finish(row_starts, cursor, timestamps, bits, offsets, longest):
                     timestamps[written + i], bits[written + i] = timestamps[start + i], bits[start + i]
             written += n
             continue
-        _merge_runs(timestamps, bits, start, n, times, values)
+        _merge_runs(timestamps, bits, start, start + n, times, values)
         for i in range(n):
             if i == 0 or timestamps[start + i] != timestamps[written - 1]:
                 timestamps[written], bits[written] = timestamps[start + i], bits[start + i]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.kernels.bitpack import get_varint, load64, put_varint, store64
-from common.kernels.jit import device
+from common.kernels.jit import device, inlined
 from common.kernels.vector import AS_BITS, get_vector
 
 HAS_SPECIALS = 16  # added to the exponent
@@ -23,7 +23,7 @@ _ROUNDER = 1.5 * 2.0**52
 _POWERS = np.array([10.0**k for k in range(MAX_EXPONENT + 1)])
 
 
-@device
+@inlined
 def _as_integer(bits, value, exponent):
     """(whether integer / 10^exponent has exactly these bits, the integer)."""
     if exponent == 0:
@@ -38,7 +38,7 @@ def _as_integer(bits, value, exponent):
     return np.float64(rounded / _POWERS[exponent]).view(np.int64) == bits, np.int64(rounded)
 
 
-@device
+@inlined
 def scale(bits, floats, start, n, integers, specials):
     """Write floats[start : start + n] to `integers`, over one power of ten if that keeps their bits.
 
@@ -96,7 +96,7 @@ def put_specials(bits, start, specials, n_specials, out, position):
     return position
 
 
-@device
+@inlined
 def get_values(data, position, end, n, low, high, integers, bits_out, floats_out, at):
     """Read the values [low, high) of a chunk of n to position `at` of the outputs, two views of the same memory.
 

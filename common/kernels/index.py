@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import inlined, kernel
 from common.kernels.text import compare, is_utf8
 
 NO_SNO = 0xFFFFFFFF
@@ -23,14 +23,14 @@ _LOW = np.uint64(0x7FFFFFFF)
 _WORD = np.uint64(32)
 
 
-@device
+@inlined
 def mix(word, seed):
     """One step of the string hash: a multiply and a fold, over 64 bits."""
     word = (word ^ seed) * _MULTIPLIER
     return (word ^ (word >> _SHIFT)) * _MULTIPLIER
 
 
-@device
+@inlined
 def hash_bytes(data, start, end, seed):
     """A 31-bit hash as int64; only ever compared within one process."""
     h = mix(np.uint64(end - start), seed)
@@ -49,7 +49,7 @@ def hash_bytes(data, start, end, seed):
     return np.int64((h ^ (h >> _WORD)) & _LOW)
 
 
-@device
+@inlined
 def read_uvarint(data, at, end):
     """(value, next position) of a uvarint below 2^28, or (-1, at)."""
     value = 0
@@ -93,7 +93,7 @@ def check_labels(rows, offsets, data, counts):
     return 0
 
 
-@device
+@inlined
 def intern_string(data, start, length, slots, ends, arena, n_strings, seed):
     """Code of a string, which is added if new; -1 if there is no room for it. n_strings is int64 (1,)."""
     h = hash_bytes(data, start, start + length, seed)
@@ -155,7 +155,7 @@ def intern_labels(rows, offsets, data, counts, first, codes, slots, ends, arena,
     return len(rows)
 
 
-@device
+@inlined
 def hash_pair(name, value):
     """A 31-bit hash as int64; works on whole arrays too, for rebuilding a table."""
     h = (np.uint64(name) << _WORD | np.uint64(value)) * _MULTIPLIER
@@ -206,7 +206,7 @@ def add_labels(
     return n_labels
 
 
-@device
+@inlined
 def id_slot(ids, row):
     """Where the search for an id starts: from its second half, since the first chose the partition."""
     h = np.int64(0)
@@ -286,7 +286,7 @@ def fill_table(snos, starts, counts, entries, pair_names, pair_values, only, row
     return n_names
 
 
-@device
+@inlined
 def uvarint_size(value):
     size = 1
     while value >= 0x80:
@@ -295,7 +295,7 @@ def uvarint_size(value):
     return size
 
 
-@device
+@inlined
 def write_string(code, ends, arena, out, at):
     """Write length and bytes of a string; the next position."""
     begin = ends[code - 1]

@@ -16,7 +16,7 @@ from operator import mul
 
 import numpy as np
 
-from common.kernels.jit import device
+from common.kernels.jit import device, inlined
 from common.kernels.native_decode import CUSTOM, NEGATIVE_KEY
 
 TABLE = (
@@ -44,7 +44,7 @@ _FRACTIONS = _fractions()
 """2^(k/256 - 1)."""
 
 
-@device
+@inlined
 def scaled(fraction, exponent):
     """fraction * 2^exponent, infinite where that is too large."""
     if exponent > 1024:
@@ -56,7 +56,7 @@ def scaled(fraction, exponent):
     return math.ldexp(fraction, int(exponent))
 
 
-@device
+@inlined
 def bound(index, schema):
     """Upper bound, as an absolute value, of a bucket of an exponential schema."""
     if schema < 0:
@@ -65,12 +65,12 @@ def bound(index, schema):
     return scaled(_FRACTIONS[part], (index >> schema) + 1)
 
 
-@device
+@inlined
 def index_of(key):
     return key - NEGATIVE_KEY if key < _BORDER else key
 
 
-@device
+@inlined
 def reduced(key, steps):
     """The key of the bucket of a coarser schema that holds this one."""
     if key < _BORDER:
@@ -78,7 +78,7 @@ def reduced(key, steps):
     return ((key - 1) >> steps) + 1
 
 
-@device
+@inlined
 def plus(value, total, compensation):
     """Neumaier's sum: (total, compensation) with one more value."""
     result = total + value
@@ -89,7 +89,7 @@ def plus(value, total, compensation):
     return result, compensation + ((value - result) + total)
 
 
-@device
+@inlined
 def zero_count(keys, counts, start, stop, schema, zeros, larger):
     """(zero count, threshold) with the threshold raised to `larger`, and to the end of the bucket it cuts."""
     while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import inlined, kernel
 
 CUSTOM = -53
 NEGATIVE_KEY = -(1 << 40)
@@ -14,7 +14,7 @@ _SMALLEST = 3 + 8
 """Bytes of flags, schema, sum and the shortest count."""
 
 
-@device
+@inlined
 def unsigned(data, at, end):
     """(value, what follows) with the value's bits in an int64; -1 for what follows where there is none."""
     value = np.int64(0)
@@ -30,20 +30,20 @@ def unsigned(data, at, end):
     return np.int64(0), np.int64(-1)
 
 
-@device
+@inlined
 def signed(data, at, end):
     value, at = unsigned(data, at, end)
     return ((value >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(value & 1), at
 
 
-@device
+@inlined
 def double(data, at, end):
     if at < 0 or at + 8 > end:
         return np.nan, -1
     return data[at : at + 8].view(np.float64)[0], at + 8
 
 
-@device
+@inlined
 def number(data, at, end, is_float):
     """A count."""
     if is_float:
@@ -55,7 +55,7 @@ def number(data, at, end, is_float):
     return result + TWO_TO_64 if value < 0 else result, at
 
 
-@device
+@inlined
 def section(data, at, end, is_float, base, n, fill, keys, counts):
     """Buckets of one side, n being there already: (how many there are now, what follows, greatest index)."""
     greatest = np.int64(-LARGEST_INDEX)
@@ -104,7 +104,7 @@ def section(data, at, end, is_float, base, n, fill, keys, counts):
     return n, values_at, greatest
 
 
-@device
+@inlined
 def custom_bounds(data, at, end, n, fill, bounds):
     """(how many bounds there are with this histogram's, what follows)."""
     if at < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import inlined, kernel
 from common.kernels.native_core import AT, BUCKETS, COUNT, SCHEMA, SUM, TABLE, THRESHOLD, ZEROS, plus
 from common.kernels.native_decode import CUSTOM
 from common.kernels.native_ops import limits, negatives
@@ -17,7 +17,7 @@ NAN_RESULT, NAN_SKEW, NAN_LEFT_OUT = 1, 2, 4
 """What observations of NaN did: no result, a quantile that is too high, fractions without them."""
 
 
-@device
+@inlined
 def bucket_at(table, row, n_negative, place):
     """(lower, upper, count) of a bucket by value: negative ones, the zero bucket, positive ones."""
     threshold = table[THRESHOLD][row]
@@ -36,7 +36,7 @@ def bucket_at(table, row, n_negative, place):
     return lower, upper, table[BUCKETS][at]
 
 
-@device
+@inlined
 def between(lower, upper, share):
     """The value at a share of the way between two bounds of one sign, whose logarithms are spaced evenly."""
     low, high = np.log2(np.abs(lower)), np.log2(np.abs(upper))
@@ -45,7 +45,7 @@ def between(lower, upper, share):
     return -np.exp2(high + (low - high) * (1.0 - share))
 
 
-@device
+@inlined
 def quantile(table, row, q):
     """(quantile, what NaN did)."""
     if q < 0.0:
@@ -98,7 +98,7 @@ def quantile(table, row, q):
     return between(lower, upper, share), said
 
 
-@device
+@inlined
 def rank_within(lower, upper, count, rank, value, linear):
     """Observations below a value inside a bucket."""
     if linear:
@@ -111,7 +111,7 @@ def rank_within(lower, upper, count, rank, value, linear):
     return rank + count * (1.0 - (at - high) / (low - high))
 
 
-@device
+@inlined
 def fraction(table, row, low, high):
     """(share of the observations between two values, what NaN did)."""
     observations = table[COUNT][row]
@@ -157,7 +157,7 @@ def fraction(table, row, low, high):
     return (high_rank - low_rank) / observations, said
 
 
-@device
+@inlined
 def variance(table, row):
     mean = table[SUM][row] / table[COUNT][row]
     n_negative = negatives(table, row)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device
+from common.kernels.jit import inlined
 
 
-@device
+@inlined
 def get_varint(data, at, end):
     """Read a varint before `end` as the int64 of its bits. Returns it and the position behind it, -1 if none."""
-    if at < end and data[at] < 128:
-        return np.int64(data[at]), at + 1
+    if at < end and data[np.uint64(at)] < 128:
+        return np.int64(data[np.uint64(at)]), at + 1
     value = np.int64(0)
     shift = np.int64(0)
     while at < end and shift < 70:
@@ -24,7 +24,7 @@ def get_varint(data, at, end):
     return value, np.int64(-1)
 
 
-@device
+@inlined
 def skip(data, at, end, tag):
     """Position behind the content of a field whose tag has been read, or -1. Groups are skipped whole."""
     depth = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import device, inlined, kernel
 from common.kernels.text import compare, is_utf8
 
 ID_BYTES = 16
@@ -33,18 +33,18 @@ _INTEGER_LIMIT = 2.0**53
 _BLOCK = 512
 
 
-@device
+@inlined
 def zigzag(delta):
     """Signed to unsigned with small results for small magnitudes: 0, -1, 1, -2 become 0, 1, 2, 3."""
     return np.uint64((delta << np.int64(1)) ^ (delta >> np.int64(63)))
 
 
-@device
+@inlined
 def _unzigzag(value):
     return np.int64(value >> _1) ^ -np.int64(value & _1)
 
 
-@device
+@inlined
 def put_uvarint(out, at, value):
     """Write a uvarint; the caller has made room. Returns the position behind it."""
     while value >= _80:
@@ -55,7 +55,7 @@ def put_uvarint(out, at, value):
     return at + 1
 
 
-@device
+@inlined
 def _get(data, at, end):
     """Read a uvarint before `end`. Returns it and the position behind it, which is -1 if there is none."""
     value = _0
@@ -73,7 +73,7 @@ def _get(data, at, end):
     return value, -1
 
 
-@device
+@inlined
 def _get_column(data, at, end, column):
     """Read a uvarint for each element of `column`. Returns the position behind them, -1 if they are not there."""
     # Unsigned positions, because signed ones are tested for counting from the end at every access.
@@ -100,7 +100,7 @@ def _get_column(data, at, end, column):
     return np.int64(position)
 
 
-@device
+@inlined
 def _get_refs(data, at, end, scratch, refs):
     """Read a column of refs. Returns the position behind it, or minus what is wrong."""
     at = _get_column(data, at, end, scratch)
@@ -131,7 +131,7 @@ def _prefers_double_delta(timestamps, base):
     return double < single
 
 
-@device
+@inlined
 def _put_values(out, at, values, bits):
     """Write the value section: a mask of the integers, the integers as varints, the rest in eight planes."""
     n = values.size
@@ -162,7 +162,7 @@ def _put_values(out, at, values, bits):
     return at + 8 * n_rest
 
 
-@device
+@inlined
 def _get_values(data, at, end, scratch, values, bits):
     """Read the value section, the last of the payload. Returns OK or what is wrong."""
     n = values.size
@@ -345,7 +345,7 @@ def _get_payload(
     return _get_values(data, at, end, scratch, values, bits)
 
 
-@device
+@inlined
 def _check_label_sets(label_offsets, label_bytes):
     """Whether every label set is canonical: whole texts, names ascending, no empty text, UTF-8.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import inlined, kernel
 from common.kernels.protobuf import get_varint, skip
 from common.kernels.series_table import MAX_HASHED_BYTES, find, hash_bytes, word_at
 from common.kernels.text import compare, is_utf8
@@ -54,7 +54,7 @@ METADATA = 30
 _METRIC_NAME = np.frombuffer(b"__name__", dtype=np.uint8)
 
 
-@device
+@inlined
 def _sample(data, words, at, end):
     """Read a Sample that is [at, end). Returns timestamp, bits of the value, and whether it could be read."""
     timestamp = np.int64(0)
@@ -79,7 +79,7 @@ def _sample(data, words, at, end):
     return timestamp, value, True
 
 
-@device
+@inlined
 def _series(data, words, at, end, n, n_others, scratch, timestamps, values, others):
     """Read a TimeSeries that is [at, end), its samples to places from `n` on as far as there are places.
 
@@ -144,7 +144,7 @@ def _series(data, words, at, end, n, n_others, scratch, timestamps, values, othe
     return OK, n, labels_at, labels_end, scratch, n_others
 
 
-@device
+@inlined
 def _recognise(words, hash_key, tenant, index, keys, labels_at, labels_end, guess):
     """Slot of the series with these label fields, -1 if it is not in the table, and their hash.
 
@@ -260,7 +260,7 @@ def walk(
     return OK
 
 
-@device
+@inlined
 def _is_metric_name(data, start, end):
     if end - start != len(_METRIC_NAME):
         return False
@@ -270,7 +270,7 @@ def _is_metric_name(data, start, end):
     return equal
 
 
-@device
+@inlined
 def _label(data, at, end):
     """Read a Label that is [at, end). Returns its name's range, its value's, and whether it could be read."""
     name_start = name_end = value_start = value_end = at
@@ -298,7 +298,7 @@ def _label(data, at, end):
     return name_start, name_end, value_start, value_end, True
 
 
-@device
+@inlined
 def _put_text(data, start, end, out, at):
     """Write a uvarint length and the bytes of a range. Returns the position behind."""
     size = end - start
@@ -314,7 +314,7 @@ def _put_text(data, start, end, out, at):
     return at
 
 
-@device
+@inlined
 def _check_label(data, name_start, name_end, value_start, value_end, last_start, last_end, limits):
     """Whether a label may follow the one whose name is [last_start, last_end)."""
     if name_end == name_start:

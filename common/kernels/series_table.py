@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device, kernel
+from common.kernels.jit import inlined, kernel
 
 MAX_HASHED_BYTES = 64 * 1024
 """Longest byte string that `hash_bytes` takes; the hash's key is as long."""
@@ -23,20 +23,21 @@ _LOW = np.uint64(0xFFFFFFFF)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@device
+@inlined
 def word_at(words, at):
     """Eight bytes from byte position `at` as a little-endian uint64; `words` is the buffer as aligned uint64."""
     shift = np.uint64((at & 7) * 8)
     # Two shifts instead of one by 64 - shift, which would not be defined where shift is 0.
-    return (words[at >> 3] >> shift) | ((words[(at >> 3) + 1] << _1) << (_63 - shift))
+    place = np.uint64(at >> 3)
+    return (words[place] >> shift) | ((words[place + _1] << _1) << (_63 - shift))
 
 
-@device
+@inlined
 def _nh(word, key):
     return ((word + key) & _LOW) * (((word >> _32) + (key >> _32)) & _LOW)
 
 
-@device
+@inlined
 def _mix(value):
     """Spread the differences of NH sums, which may be in few bits, over all of them; one to one."""
     value = (value ^ (value >> _32)) * _GOLDEN
@@ -44,7 +45,7 @@ def _mix(value):
     return value ^ (value >> _32)
 
 
-@device
+@inlined
 def hash_bytes(words, hash_key, start, size, tenant):
     """128-bit hash of a tenant's number and `size` bytes from byte `start`; size <= MAX_HASHED_BYTES.
 
@@ -54,13 +55,15 @@ def hash_bytes(words, hash_key, start, size, tenant):
     that equal bytes of two tenants are two strings.
     """
     shift = np.uint64((start & 7) * 8)
-    at = start >> 3
+    # Unsigned: of a signed place it is asked whether it counts from the end.
+    at = np.uint64(start >> 3)
     n_words = size >> 3
     low = words[at]
     first = np.uint64(0)
     second = np.uint64(0)
     for i in range(n_words):
-        high = words[at + i + 1]
+        at += _1
+        high = words[at]
         word = (low >> shift) | ((high << _1) << (_63 - shift))
         low = high
         first += _nh(word, hash_key[0, i])
@@ -76,7 +79,7 @@ def hash_bytes(words, hash_key, start, size, tenant):
     return _mix(first), _mix(second)
 
 
-@device
+@inlined
 def find(index, keys, first, second):
     """Slot of a key, or -1; and its place in the index, or the empty place where it belongs. Keys are uniform."""
     mask = len(index) - 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.kernels.jit import device
+from common.kernels.jit import inlined
 
 
-@device
+@inlined
 def is_utf8(data, at, end):
     """Whether data[at:end) is UTF-8 by RFC 3629: shortest form, no surrogates, at most U+10FFFF."""
     while at < end:
@@ -42,7 +42,7 @@ def is_utf8(data, at, end):
     return True
 
 
-@device
+@inlined
 def compare(data, start, end, other_start, other_end):
     """Order of two byte ranges: negative, 0 or positive."""
     size = end - start

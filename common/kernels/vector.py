@@ -25,7 +25,7 @@ from common.kernels.bitpack import (
     varint_size,
     zigzag,
 )
-from common.kernels.jit import device
+from common.kernels.jit import device, inlined
 
 GROUP = 256  # residuals in a group; a position in it takes one byte
 # The tag of a vector: transform, divisor, exponent.
@@ -44,12 +44,12 @@ _FEWEST_FOR_EXCEPTIONS = 8
 _BINS = 132  # 0..65 by bit length from the base upwards, 66..131 downwards
 
 
-@device
+@inlined
 def _head_bits(base):
     return 8 + 8 * varint_size(zigzag(base))
 
 
-@device
+@inlined
 def _price(residuals, start, count, base, histogram):
     """(bits, width) of the cheapest way to store a group above `base`."""
     for b in range(_BINS):
@@ -156,7 +156,7 @@ def _plan_group(residuals, start, count, histogram):
     return best, best_base, best_width
 
 
-@device
+@inlined
 def _put_group(residuals, start, count, base, width, out, position, scratch):
     """Write one group; returns the position after it."""
     distances, exceptions, flags = scratch[DISTANCES], scratch[EXCEPTIONS], scratch[FLAGS]
@@ -283,7 +283,7 @@ def put_vector(values, n, exponent, out, position, scratch):
     return position
 
 
-@device
+@inlined
 def _get_exceptions(data, position, end, count, out, at):
     """Read a group's exceptions over its fields at out[at : at + count]; returns the position after them or -1."""
     n_exceptions = np.int64(data[position])
@@ -319,7 +319,7 @@ def _get_exceptions(data, position, end, count, out, at):
     return position + packed_size(n_exceptions, width)
 
 
-@device
+@inlined
 def get_vector(data, position, end, n, out):
     """Read n >= 1 values to out[:n]; returns (position after them or -1, exponent of the tag)."""
     if position >= end:
@@ -385,7 +385,7 @@ def get_vector(data, position, end, n, out):
     return position, exponent
 
 
-@device
+@inlined
 def _get_group(data, position, end, count, out, at):
     """Read one group's distances to out[at : at + count]; returns (position after it or -1, base)."""
     if position >= end:

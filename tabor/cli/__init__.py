@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
+from typing import NoReturn
 
 import click
 
@@ -61,19 +61,16 @@ def _status() -> int:
     return 0
 
 
-def _leave(status: int) -> None:
+def _leave(status: int) -> NoReturn:
     """End now, even if a thread is still busy: a query in the midst of a kernel, a request to a bucket.
 
-    All that lasts has been closed.
+    All that lasts has been closed. To take the interpreter and the compiled kernels apart would take another 0.2 s.
     """
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        for stream in (sys.stdout, sys.stderr):
-            # Closed, or with nobody who reads it.
-            with contextlib.suppress(ValueError, OSError):
-                stream.flush()
-        os._exit(status)
-    if status:
-        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        # Closed, or with nobody who reads it.
+        with contextlib.suppress(ValueError, OSError):
+            stream.flush()
+    os._exit(status)
 
 
 @click.group(

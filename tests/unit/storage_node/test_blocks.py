@@ -180,6 +180,24 @@ def test_sources_overlap_and_the_first_wins():
     assert bits.view(np.float64).tolist() == [0.0] * 5 + [1.0] * 10 + [0.0] * 5
 
 
+@pytest.mark.parametrize("n_runs", [1, 2, 3, 40, 200])
+def test_rows_of_any_number_of_runs_are_put_in_order_and_of_equal_times_the_first_stays(n_runs):
+    random = np.random.default_rng(n_runs)
+    runs = [np.sort(random.integers(0, 500, random.integers(1, 30))) for _ in range(n_runs)]
+    times = np.concatenate([*runs, np.arange(5), *runs]).astype(np.int64)
+    cut = sum(map(len, runs)) + 5
+    starts, bits = np.array([0, cut, len(times)]), np.arange(len(times), dtype=np.uint64)
+    offsets, found_times, found_bits = finish_rows(starts, starts[1:].copy(), times.copy(), bits.copy())
+    expected = []
+    for first, last in pairwise(starts.tolist()):
+        row: dict[int, int] = {}
+        for i in range(first, last):
+            row.setdefault(int(times[i]), i)
+        expected.append(sorted(row.items()))
+    assert offsets.tolist() == [0, len(expected[0]), len(expected[0]) + len(expected[1])]
+    assert list(zip(found_times.tolist(), found_bits.tolist(), strict=True)) == expected[0] + expected[1]
+
+
 def test_series_that_the_reader_does_not_know_are_passed_over():
     blocks = split(encode(grid(5, 4), np.ones((5, 4))))
     offsets, _, _ = decode(blocks, np.array([-1, 0], np.int32), *ALL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from query.engine.engine import Engine, EngineConfig
@@ -103,6 +105,12 @@ def test_quantile_interpolates_and_takes_nan_as_lowest() -> None:
     assert instant(vector(1.0, 2.0, 4.0), "quantile(0.75, m)") == {"{}": 3.0}
     assert instant(vector(float("nan"), 2.0, 4.0), "quantile(0.75, m)") == {"{}": 3.0}
     assert instant(vector(float("nan"), 2.0), "quantile(0, m)") == {"{}": "NaN"}
+
+
+def test_a_quantile_does_not_depend_on_the_order_of_zeros_of_both_signs() -> None:
+    for values in permutations((-1.0, -0.0, -0.0, 0.0)):
+        found = instant(vector(*values), "1 / quantile(1 / 3, m)")
+        assert found == {"{}": -float("inf")}, values
 
 
 def test_a_quantile_out_of_range_is_infinite_and_warned_of() -> None:
