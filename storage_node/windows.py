@@ -37,7 +37,7 @@ def window_end(number: int) -> int:
 
 def windows_of(timestamps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last ms of each window in which timestamps lie, ascending."""
-    numbers = []
+    numbers: list[int] = []
     if len(timestamps):
         first, last = window_of(int(timestamps.min())), window_of(int(timestamps.max()))
         # To sort many samples takes longer than all else that is done with them.

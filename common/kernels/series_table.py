@@ -58,14 +58,12 @@ def hash_bytes(words, hash_key, start, size, tenant):
     # Unsigned: of a signed place it is asked whether it counts from the end.
     at = np.uint64(start >> 3)
     n_words = size >> 3
-    low = words[at]
     first = np.uint64(0)
     second = np.uint64(0)
     for i in range(n_words):
-        at += _1
-        high = words[at]
-        word = (low >> shift) | ((high << _1) << (_63 - shift))
-        low = high
+        # Both words are loaded again, so that the machine may take several steps at a time.
+        place = at + np.uint64(i)
+        word = (words[place] >> shift) | ((words[place + _1] << _1) << (_63 - shift))
         first += _nh(word, hash_key[0, i])
         second += _nh(word, hash_key[1, i])
     rest = size & 7

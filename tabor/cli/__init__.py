@@ -64,7 +64,7 @@ def _status() -> int:
 def _leave(status: int) -> NoReturn:
     """End now, even if a thread is still busy: a query in the midst of a kernel, a request to a bucket.
 
-    All that lasts has been closed. To take the interpreter and the compiled kernels apart would take another 0.2 s.
+    All that lasts has been closed; to take the interpreter and the kernels apart would take another 0.2 s.
     """
     for stream in (sys.stdout, sys.stderr):
         # Closed, or with nobody who reads it.
