@@ -42,7 +42,7 @@ class HeadView:
         Samples arrive more or less in the order of their times, so the last minutes are in little of the head.
         """
         earliest, latest = self.bounds
-        blocks = np.flatnonzero((latest >= min_time) & (earliest <= max_time))
+        blocks = ((latest >= min_time) & (earliest <= max_time)).nonzero()[0]
         n_whole = earliest.size * BLOCK_SAMPLES
         first = int(blocks[0]) * BLOCK_SAMPLES if blocks.size else n_whole
         if len(self) > n_whole:
@@ -100,16 +100,17 @@ class HeadReader:
         self._tails = tails
         self._range = min_time, max_time
         self._part = view.part(min_time, max_time)
-        self._scan = len(tails) * _SCAN_FRACTION > n_series
+        self.scans = len(tails) * _SCAN_FRACTION > n_series
+        """Whether many series are read: only then it is looked at which row a series has."""
         self._counts: NDArray[np.int64] = np.zeros(len(tails), dtype=np.int64)
 
     def count(self, row_of_sno: NDArray[np.int32], first_row: int) -> NDArray[np.int64]:
         """Number of samples of each row, int64 (n_rows,). row_of_sno may count its rows from `first_row`."""
         nothing = np.zeros(0, dtype=np.int64)
         if len(self._view):
-            counts = np.zeros(first_row + len(self._tails), dtype=np.int64) if self._scan else self._counts
+            counts = np.zeros(first_row + len(self._tails), dtype=np.int64) if self.scans else self._counts
             self._run(row_of_sno, True, counts, nothing, nothing, nothing.view(np.uint64))
-            self._counts = counts[first_row:] if self._scan else counts
+            self._counts = counts[first_row:] if self.scans else counts
         return self._counts
 
     def collect(
@@ -122,7 +123,7 @@ class HeadReader:
     ) -> None:
         """Put the samples at cursor[first_row:], which moves on."""
         if len(self._view):
-            part = cursor if self._scan else cursor[first_row : first_row + len(self._tails)]
+            part = cursor if self.scans else cursor[first_row : first_row + len(self._tails)]
             self._run(row_of_sno, False, self._counts, part, timestamps, value_bits)
 
     def _run(
@@ -137,7 +138,7 @@ class HeadReader:
         view = self._view
         first, last = self._part
         rest = *self._range, counting, counts, cursor, timestamps, value_bits
-        if self._scan:
+        if self.scans:
             part = slice(first, last)
             kernels.collect_scan(row_of_sno, view.snos[part], view.timestamps[part], view.value_bits[part], *rest)
         else:

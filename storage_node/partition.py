@@ -10,7 +10,7 @@ thread. Whoever shares a state between threads guards it with a lock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -460,7 +460,7 @@ class PartitionState:
             segments = [(number, segment) for number in numbers for segment in self.windows[number].segments]
         plan = self.plan_segments(snos, min_time, max_time, segments, with_head=True)
         attached = self.attached.plan(min_time, max_time, snos)
-        return plan if attached is None else replace(plan, attached=attached)
+        return plan if attached is None else plan._replace(attached=attached)
 
     def plan_segments(
         self,
@@ -495,8 +495,9 @@ class PartitionState:
     def present(self, snos: NDArray[np.uint32], min_time: int, max_time: int) -> NDArray[np.uint32]:
         """Those of the series whose span of time touches the closed range [min_time, max_time], ms."""
         self.resolve()
-        earliest = np.maximum(self.series.min_times.view()[snos], self.horizon_ms)
-        latest = self.series.max_times.view()[snos]
+        if self.horizon_ms > max_time:
+            return snos[:0]
+        earliest, latest = self.series.min_times.data[snos], self.series.max_times.data[snos]
         touches = (earliest <= max_time) & (latest >= max(min_time, self.horizon_ms))
         # Without the last condition a series that has no sample would touch all of time.
         present: NDArray[np.uint32] = snos[touches & (earliest <= latest)]

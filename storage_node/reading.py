@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ from storage_node.head import HeadReader, HeadView
 from storage_node.segments import Segments
 from storage_node.windows import Deletion, Segment
 
+_NO_ROWS = np.zeros(0, dtype=np.int32)
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadPlan:
+
+class ReadPlan(NamedTuple):
     """All that a read needs of a partition's state; later changes of the state do not matter to it.
 
     snos: uint32 (n_rows,). order_keys: theirs, ascending. tails: uint32, last position of each in the head.
@@ -42,7 +44,7 @@ class ReadPlan:
     min_time: int
     max_time: int
     attached: RowsPlan | None = None
-    deletions: Mapping[int, tuple[Deletion, ...]] = field(default_factory=dict)
+    deletions: Mapping[int, tuple[Deletion, ...]] = MappingProxyType({})
 
 
 class PartitionRead:
@@ -56,8 +58,6 @@ class PartitionRead:
     def __init__(self, plan: ReadPlan, segments: Segments, first_row: int = 0) -> None:
         self._plan = plan
         self._first_row = first_row
-        self._row_of_sno: NDArray[np.int32] = np.full(plan.n_series, -1, dtype=np.int32)
-        self._row_of_sno[plan.snos] = np.arange(first_row, first_row + len(plan.snos), dtype=np.int32)
         everything = len(plan.snos) == plan.n_series
         self._blocks: list[tuple[JoinedBlocks, tuple[Deletion, ...]]] = []
         self.block_bytes = 0
@@ -72,6 +72,14 @@ class PartitionRead:
         self._attached = None
         if plan.attached is not None:
             self._attached = plan.attached.read(segments.disk, self._row_of_sno >= 0, Kind.HISTOGRAM)
+
+    @cached_property
+    def _row_of_sno(self) -> NDArray[np.int32]:
+        """int32 (n_series,), -1 for series that are not read: for blocks, and for heads of which much is read."""
+        rows = np.full(self._plan.n_series, -1, dtype=np.int32)
+        first = self._first_row
+        rows[self._plan.snos] = np.arange(first, first + len(self._plan.snos), dtype=np.int32)
+        return rows
 
     def histograms(
         self, offsets: NDArray[np.int64], timestamps: NDArray[np.int64], value_bits: NDArray[np.uint64]
@@ -88,7 +96,7 @@ class PartitionRead:
             with _damage(plan.partition):
                 count_samples(blocks, self._row_of_sno, plan.min_time, plan.max_time, counts)
         rows = slice(self._first_row, self._first_row + len(plan.snos))
-        counts[rows] += self._head.count(self._row_of_sno, self._first_row)
+        counts[rows] += self._head.count(self._rows_for_head(), self._first_row)
 
     def collect(
         self, cursor: NDArray[np.int64], timestamps: NDArray[np.int64], value_bits: NDArray[np.uint64]
@@ -103,7 +111,10 @@ class PartitionRead:
                 )
             for deletion in deletions:
                 erase_deleted(deletion, self._row_of_sno, before, cursor, timestamps, value_bits)
-        self._head.collect(self._row_of_sno, self._first_row, cursor, timestamps, value_bits)
+        self._head.collect(self._rows_for_head(), self._first_row, cursor, timestamps, value_bits)
+
+    def _rows_for_head(self) -> NDArray[np.int32]:
+        return self._row_of_sno if self._head.scans else _NO_ROWS
 
 
 def _by_deletions(plan: ReadPlan) -> Iterator[tuple[tuple[Deletion, ...], list[tuple[int, Segment]]]]:

@@ -281,11 +281,12 @@ def _select(
     limit = _Limit(max_samples)
     counts_of_query = tally.current()
     counts_of_query.partitions = max(counts_of_query.partitions, len(shards))
-    with SECONDS["match"].time():
-        matching = [_matching(shard, [matchers]) for shard in shards]
+    started = time.perf_counter()
+    matching = [_matching(shard, [matchers]) for shard in shards]
+    matched = time.perf_counter()
+    SECONDS["match"].observe(matched - started)
     if sum(map(len, matching)) > max_series:
         _count_present(shards, matching, *times, max_series)
-    started = time.perf_counter()
     tables: list[LabelTable] = []
     done: list[_Part] = []
     group: list[PartitionRead] = []
@@ -309,7 +310,7 @@ def _select(
             group, counts, n_rows, bound = [], [], 0, 0
     if group:
         done.append(limit.check(_fill(group, np.concatenate(counts))))
-    SECONDS["read"].observe(time.perf_counter() - started)
+    SECONDS["read"].observe(time.perf_counter() - matched)
     return _selection(tables, done, views)
 
 
@@ -373,7 +374,10 @@ def _exemplars(
 
 def _known(shard: Shard, snos: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Without series that were registered a moment ago and have no sample yet."""
-    known: NDArray[np.uint32] = snos[: np.searchsorted(snos, len(shard.state.series))]
+    n_series = len(shard.state.series)
+    if not len(snos) or snos[-1] < n_series:
+        return snos
+    known: NDArray[np.uint32] = snos[: np.searchsorted(snos, n_series)]
     return known
 
 
@@ -444,6 +448,9 @@ def _concatenate(tables: list[LabelTable], views: Views) -> LabelTable:
     """One table of all series; the codes are those of the node's pool already."""
     if len(tables) == 1:
         return tables[0]
+    if tables and all(table.names == tables[0].names for table in tables):
+        codes = np.concatenate([table.codes for table in tables], axis=1)
+        return LabelTable(views.pool, tables[0].names, codes)
     names = tuple(sorted({name for table in tables for name in table.names}))
     row = {name: i for i, name in enumerate(names)}
     codes = np.zeros((len(names), sum(map(len, tables))), dtype=np.int32)
