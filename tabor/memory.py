@@ -20,7 +20,7 @@ def keep_little() -> None:
     """Have what is freed go back to the system, and not be kept for ever for the next time.
 
     All threads share two of glibc's arenas instead of one each, and every half minute what they have free is given
-    back, or as soon as the process has nothing more to do: 4 to 7 ms when there are 60 MB of it, 0.4 ms when there is
+    back, or as soon as the process has nothing more to do: 4 to 7 ms when there are 60 MB of it, 0.4 ms for
     nothing. Until then the next query has it, and needs no new pages for its matrices. Measured with 500,000
     series: 170 B less RSS a series. Other C libraries have no arenas.
     """
