@@ -42,12 +42,16 @@ class CopyGone(RetryableError):
 
 @dataclass(slots=True)
 class _Open:
-    """A snapshot given to somebody. header: what its stream begins with."""
+    """A snapshot given to somebody. header: what its stream begins with.
+
+    is_sent: to the end; that the taker has all of it is not known.
+    """
 
     disk: FrozenDisk
     partition: int
     header: dict[str, Any]
     used_s: float
+    is_sent: bool = False
 
 
 class Copies:
@@ -78,7 +82,7 @@ class Copies:
         self.expire()
         with self._lock:
             now_s = self._clock()
-            if len(self._open) >= MAX_COPIES:
+            if len(self._open) >= MAX_COPIES and not self._drop_sent():
                 raise RetryableError(f"{MAX_COPIES} copies are being made already", retry_after_s=5.0)
             views = self._views()
             shard = views.shards.get(partition)
@@ -114,13 +118,20 @@ class Copies:
             now_s = self._clock()
             self._open = {name: one for name, one in self._open.items() if now_s - one.used_s < IDLE_S}
 
+    def _drop_sent(self) -> bool:
+        """Give up the snapshot that was sent first, if any was. Under the lock."""
+        sent = [name for name, one in self._open.items() if one.is_sent]
+        if sent:
+            del self._open[sent[0]]
+        return bool(sent)
+
     def header(self, name: str) -> dict[str, Any]:
         """What the stream of a snapshot begins with. Raises CopyGone."""
         return self._found(name).header
 
     def frames(self, name: str, after: bytes) -> Iterator[bytes]:
         """The stream of a snapshot behind a key, b'' for all of it. Raises CopyGone at once, DiskError later."""
-        return self._frames(name, self._found(name), after)
+        return self._frames(self._found(name), after)
 
     def pairs(self, name: str) -> Iterator[tuple[bytes, bytes]]:
         """All keys of a snapshot, ascending, and their values; then it is given back. Raises CopyGone at once."""
@@ -147,7 +158,7 @@ class Copies:
             with self._lock:
                 self._open.pop(name, None)
 
-    def _frames(self, name: str, found: _Open, after: bytes) -> Iterator[bytes]:
+    def _frames(self, found: _Open, after: bytes) -> Iterator[bytes]:
         yield json_frame(Kind.HEADER, found.header)
         part = bytearray()
         for key, value in _pairs(found.disk, found.partition, after):
@@ -162,8 +173,8 @@ class Copies:
         if part:
             yield frame(Kind.PAIRS, bytes(part))
         yield frame(Kind.END)
-        with self._lock:
-            self._open.pop(name, None)
+        # The last of it may still get lost on its way.
+        found.used_s, found.is_sent = self._clock(), True
 
 
 class Rate:

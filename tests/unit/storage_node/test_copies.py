@@ -173,6 +173,21 @@ def test_snapshots_are_few_and_given_back_when_nobody_asks(giver: Giver) -> None
         giver.copies.begin(7)
 
 
+def test_a_copy_whose_end_got_lost_goes_on_and_makes_room_for_others(giver: Giver) -> None:
+    names = [giver.copies.begin(0) for _ in range(MAX_COPIES)]
+    for name in names[1:3]:
+        frames = list(giver.copies.frames(name, b""))
+        assert list(giver.copies.frames(name, b""))[1:] == frames[1:]
+    assert giver.copies.begin(0) not in names
+    with pytest.raises(CopyGone):
+        giver.copies.frames(names[1], b"")
+    giver.copies.begin(0)
+    with pytest.raises(RetryableError, match="4 copies"):
+        giver.copies.begin(0)
+    # Nobody who has not got all of it had to give way.
+    assert list(giver.copies.frames(names[0], b""))
+
+
 def test_copies_do_not_exceed_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s, slept = 0.0, []
     monkeypatch.setattr("storage_node.copies.time.sleep", slept.append)
