@@ -88,6 +88,11 @@ class HistogramPool:
         index = self.index(value.values)
         if index is None:
             return value
+        if isinstance(value, Vector):
+            # There lies what was in the memory before: perhaps the histograms of another query.
+            index[~value.present] = -1
+            if not (index >= 0).any():
+                return value
         cells = HistogramCells(index, self.rows())
         return replace(value, values=np.where(index >= 0, np.nan, value.values), histograms=cells)
 
