@@ -1,12 +1,14 @@
 """The write path through HTTP into `tabor run`, for requests as a real Prometheus sends them and for large ones.
 
-    python -m bench.bench_ingest [small] [large] [--servers tabor victoria-metrics] [--rounds N] [--small]
+    python -m bench.bench_ingest [small] [large] [--servers tabor tabor-kafka victoria-metrics]
+        [--rounds N] [--small]
 
 small: 1,650 series, 487 samples a request. large: 50,000 series, 10,000 samples a request. Both are sent over four
 connections, each of which waits for its answer; then some of them once more over one connection, which gives the
 latency of a lone sender. CPU is of the whole server process, from the first request until it is idle, by when all
-that was sent has been applied. Each line is the median of the rounds; the servers take turns. The last line is a
-checksum of what was sent.
+that was sent has been applied; tabor-kafka has its log in a Kafka broker of one process, which is started here or
+named by TABOR_TEST_KAFKA, and CPU is of Tabor alone. Each line is the median of the rounds; the servers take turns.
+The last line is a checksum of what was sent.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +31,7 @@ from bench import servers
 from bench.requests import Request, compress, encode_labels, encode_sample
 from bench.sender import send
 from bench.servers import Server
+from tests.kafka_broker import Broker, obtain_broker
 
 PATH = "/api/v1/write"
 START_MS = 1_790_000_000_000
@@ -121,12 +126,34 @@ def measure(server: Server, requests: list[Request], lone: list[Request]) -> Fig
         server.stop()
 
 
+def with_kafka(broker: Broker) -> Callable[[Path], Server]:
+    """Makes servers whose log lies in the broker, each in topics of its own."""
+
+    def make(root: Path) -> Server:
+        server = servers.tabor(root)
+        url = f"kafka://{broker.bootstrap}/{root.name}"
+        return replace(server, name="tabor-kafka", command=[*server.command, "--log", url, "--partitions", "4"])
+
+    return make
+
+
 def bench(loads: dict[str, Load], names: list[str], rounds: int) -> str:
     """Print a line for each load and server; returns a checksum of the requests."""
     makers: dict[str, Callable[[Path], Server]] = {
         "tabor": servers.tabor,
         "victoria-metrics": servers.victoria_metrics,
     }
+    with ExitStack() as stack:
+        if "tabor-kafka" in names:
+            broker = obtain_broker()
+            stack.callback(broker.remove)
+            makers["tabor-kafka"] = with_kafka(broker)
+        return _bench(loads, names, rounds, makers)
+
+
+def _bench(
+    loads: dict[str, Load], names: list[str], rounds: int, makers: dict[str, Callable[[Path], Server]]
+) -> str:
     checksum = hashlib.blake2b(digest_size=8)
     print(f"{'load':<8}{'server':<18}{'samples/s':>12}{'CPU s/million':>16}{'lone ms/request':>18}")
     for load, shape in loads.items():
@@ -148,7 +175,9 @@ def bench(loads: dict[str, Load], names: list[str], rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("loads", nargs="*", metavar="LOAD", help="small, large; both if not given")
-    parser.add_argument("--servers", nargs="+", choices=("tabor", "victoria-metrics"), default=["tabor"])
+    parser.add_argument(
+        "--servers", nargs="+", choices=("tabor", "tabor-kafka", "victoria-metrics"), default=["tabor"]
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="a few requests, to see that it works")
     arguments = parser.parse_args()
