@@ -7,8 +7,8 @@ small: 1,650 series, 487 samples a request. large: 50,000 series, 10,000 samples
 connections, each of which waits for its answer; then some of them once more over one connection, which gives the
 latency of a lone sender. CPU is of the whole server process, from the first request until it is idle, by when all
 that was sent has been applied; tabor-kafka has its log in a Kafka broker of one process, which is started here or
-named by TABOR_TEST_KAFKA, and CPU is of Tabor alone. Each line is the median of the rounds; the servers take turns.
-The last line is a checksum of what was sent.
+named by TABOR_TEST_KAFKA, and CPU is of Tabor alone. Each line is the median of the rounds; the servers take
+turns. The last line is a checksum of what was sent.
 """
 
 from __future__ import annotations

@@ -128,14 +128,18 @@ def _templates(
     ]
 
 
-def _fleet_load(name: str, n_series: int, n_steps: int, queries_of: str) -> Load:
-    fleet = Fleet(n_series)
+def requests_of(fleet: Fleet, first_step: int, n_steps: int) -> list[Request]:
+    """The next steps of all series, of which the first one has this number."""
     templates = _templates(fleet.labels)
     requests = []
-    for step in range(n_steps):
+    for step in range(first_step, first_step + n_steps):
         values, times = fleet.advance(), START_MS + step * STEP_MS + fleet.phases
         requests += [template.fill(values[rows], times[rows]) for rows, template in templates]
-    return _finish(name, requests, n_series, n_steps, queries_of)
+    return requests
+
+
+def _fleet_load(name: str, n_series: int, n_steps: int, queries_of: str) -> Load:
+    return _finish(name, requests_of(Fleet(n_series), 0, n_steps), n_series, n_steps, queries_of)
 
 
 def _finish(name: str, requests: list[Request], n_series: int, n_steps: int, queries_of: str = "fleet") -> Load:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import bench_otlp, bench_tenants
+from bench import bench_growth, bench_otlp, bench_tenants
 from bench.bench_ingest import main
 
 
@@ -38,3 +38,10 @@ def test_the_bench_of_tenants_runs_in_small_and_sends_what_it_should(
     kinds = ("alone", "flooded", "ratio")
     assert names[1:7] == [f"{calls} {kind}" for calls in ("writes", "queries") for kind in kinds]
     assert printed[7].startswith("checksum ")
+
+
+def test_the_bench_of_growth_runs_in_small(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_growth.run(["tabor"], 0.002)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in printed] == [["server", "series"], ["tabor", "20"], ["tabor", "2,000"]]
+    assert all(float(figure) > 0 for line in printed[1:] for figure in line[2:])
