@@ -54,21 +54,25 @@ async def run_whole(
 async def unless_gone(request: Request, start: Callable[[threading.Event], Future[T]]) -> T:
     """What comes of start(cancelled); the event is set if the client goes away before. The body has been read."""
     cancelled = threading.Event()
-    outcome, gone = asyncio.wrap_future(start(cancelled)), None
+    outcome = asyncio.wrap_future(start(cancelled))
+    watching: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        await until_gone(request)
+        cancelled.set()
+
+    def begin() -> None:
+        nonlocal watching
+        watching = asyncio.ensure_future(watch())
+
+    # Most are answered before it would be worth while to look whether anybody waits.
+    timer = outcome.get_loop().call_later(NOT_WATCHED_S, begin)
     try:
-        # Most are answered before it would be worth while to look whether anybody waits.
-        await asyncio.wait((outcome,), timeout=NOT_WATCHED_S)
-        if not outcome.done():
-            gone = asyncio.ensure_future(until_gone(request))
-            await asyncio.wait((outcome, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not outcome.done():
-                cancelled.set()
         return await outcome
     finally:
-        # Either may be left over, the outcome when the server stops.
-        if gone is not None:
-            gone.cancel()
-        outcome.cancel()
+        timer.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def until_gone(request: Request) -> None:

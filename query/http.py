@@ -287,7 +287,7 @@ async def answered(handler: Handler, request: Request, max_bytes: int) -> Respon
         response = await handler(Parameters.of(request.scope["query_string"], form), request)
         if not isinstance(response, StreamingResponse) and len(response.body) > max_bytes:
             raise TooLargeResponse(max_bytes)
-        return await _compressed(response, _encoding(request))
+        return await _compressed(response, request)
 
     return await _guarded(work, request)
 
@@ -344,9 +344,12 @@ def _encoding(request: Request) -> str:
     return negotiated(request.headers.get("accept-encoding", ""))
 
 
-async def _compressed(response: Response, encoding: str) -> Response:
+async def _compressed(response: Response, request: Request) -> Response:
     """The same answer, smaller, if the client can take it and it is not compressed already."""
-    if not encoding or isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
+    if isinstance(response, StreamingResponse) or len(response.body) < LEAST_BYTES:
+        return response
+    encoding = _encoding(request)
+    if not encoding:
         return response
     body = await asyncio.to_thread(lambda: b"".join(compressed([bytes(response.body)], encoding)))
     kept = {
