@@ -11,6 +11,7 @@ from common.kernels.vector import GROUP, N_SCRATCH, get_vector, put_vector
 VERSION = 1
 HEAD = 5  # version u8, n_chunks u16, n_clocks u16
 MAX_CHUNKS = 4096  # in a block
+ENOUGH_CHUNKS = 512  # of which who wants one has to read the columns of all
 MAX_CHUNK_SAMPLES = 1 << 16
 # Columns of the header: of the chunks, then of the clocks.
 SNO, FIRST, CLOCK, SIZE, SAMPLES, SPAN, CLOCK_SIZE = 0, 1, 2, 3, 4, 5, 6
@@ -94,7 +95,7 @@ def encode(snos, offsets, timestamps, bits, floats, target, room, out, starts, f
             n_pieces = (end - at + MAX_CHUNK_SAMPLES - 1) // MAX_CHUNK_SAMPLES
             # Some four bytes of header a chunk and six a clock come on top.
             size = clocks_size + values_size + 4 * n_chunks + 6 * n_clocks
-            if n_chunks > 0 and (size >= target or n_chunks + n_pieces > MAX_CHUNKS):
+            if n_chunks > 0 and (size >= target or n_chunks >= ENOUGH_CHUNKS or n_chunks + n_pieces > MAX_CHUNKS):
                 break
             low, high = min(low, timestamps[at]), max(high, timestamps[end - 1])
             while at < end:

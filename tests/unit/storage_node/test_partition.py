@@ -237,3 +237,12 @@ def recomputed(state: PartitionState) -> str:
     state.windows.clear()
     state.count_in(ends, lanes, counts)
     return state.digest()
+
+
+@pytest.mark.parametrize("hours", [[], [5], [5, 6, 7], [3, -9, 3, 60, 3], [-(10**9), 10**9, 0]])
+def test_windows_are_listed_once_each_and_in_order(hours: list[int]) -> None:
+    times = np.array(hours, dtype=np.int64) * 3_600_000
+    starts, ends = windows_of(times)
+    expected = sorted({hour // 4 for hour in hours})
+    assert starts.tolist() == [number * 4 * 3_600_000 for number in expected]
+    assert ends.tolist() == [(number + 1) * 4 * 3_600_000 - 1 for number in expected]
