@@ -43,7 +43,7 @@ def windows_of(timestamps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArra
 
 
 def _distinct(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """As np.unique, which takes as long as all else that is done with samples when they come, where that can be."""
+    """As np.unique, without sorting, which would take as long as all else that is done with new samples."""
     if not len(numbers):
         return numbers
     first, last = numbers.min(), numbers.max()
