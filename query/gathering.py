@@ -53,7 +53,13 @@ class Gathering:
         del self._under_way[attempt.number]
         if self._kept.intersection(attempt.partitions):
             return False
+        needed = [other for other in self._under_way.values() if self.is_needed(other)]
         self._kept.update(attempt.partitions)
+        for other in needed:
+            if not self.is_needed(other):
+                # Its answer cannot be taken apart, but its node may still be the only one that has the rest.
+                for partition in other.partitions:
+                    self._untried[partition].append(other.node)
         return True
 
     def failed(self, attempt: Attempt) -> list[Attempt]:

@@ -43,6 +43,22 @@ def test_of_a_hedge_and_its_original_only_the_first_counts() -> None:
     assert gathering.done
 
 
+def test_a_node_whose_answer_came_to_nothing_is_asked_again_for_what_nobody_else_has() -> None:
+    gathering = Gathering({0: ["slow", "dead", "gone"], 1: ["slow", "dead", "gone"], 2: ["slow", "quick"]})
+    (slow,) = gathering.start()
+    dead, quick = gathering.hedged(slow)
+    assert gathering.failed(dead) == []
+    assert gathering.answered(quick)
+    # The slow one's answer has partition 2 in it, which is there already.
+    (gone,) = gathering.stuck_asked_elsewhere()
+    assert (gone.node, gone.partitions) == ("gone", (0, 1))
+    (again,) = gathering.failed(gone)
+    assert (again.node, again.partitions) == ("slow", (0, 1))
+    assert not gathering.answered(slow)
+    assert gathering.answered(again)
+    assert gathering.done
+
+
 def test_a_partition_without_a_second_node_is_not_hedged() -> None:
     gathering = Gathering({0: ["a", "b"], 1: ["a"]})
     (attempt,) = gathering.start()
