@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.control.members import LIVE_S, Member
+from common.kernels.jit import all_kernels
 from common.labels import LabelTable
 from common.store import Matcher, Selection
 from query.engine.engine import Engine, EngineConfig, QueryResult
@@ -115,6 +116,9 @@ def serve(name: str, shape: Shape, says: Connection) -> None:
     held.over(partitions_of(int(name)))
     app = FastAPI()
     app.include_router(NodeReads(name, held, evaluate=evaluate).router())
+    # As real nodes do: else the first answer may take longer than nodes may be silent.
+    for kernel in all_kernels():
+        kernel.compile()
     sock = socket.create_server(("127.0.0.1", 0))
     says.send(sock.getsockname()[1])
     uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off")).run(sockets=[sock])

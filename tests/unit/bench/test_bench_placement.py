@@ -6,7 +6,7 @@ from bench.bench_placement import bench
 
 
 def test_quotas_are_more_even_than_probes_and_move_no_more() -> None:
-    found = bench(256)
+    found = bench(128)
     for slack in (5, 2, 1):
         probes, quotas = found["probes", slack], found["quotas", slack]
         assert quotas.spread_fresh < probes.spread_fresh
