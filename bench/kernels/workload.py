@@ -110,7 +110,7 @@ async def _run(folder: Path, n_series: int, n_steps: int) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://tabor", timeout=600) as client:
             for body in _counters(n_series, n_steps):
                 ingestor.submit(body).result()
-                # One by one: else it depends on the machine how many segments there are, and whether they are merged.
+                # One by one: else the machine decides how many segments there are, and whether they are merged.
                 node.store.wait_caught_up(MERGED_S)
             ingestor.submit_v2(_counters_v2(n_series)).result()
             await _post(client, "/api/v1/otlp/v1/metrics", _histograms(n_series // 5, n_steps // 4))
