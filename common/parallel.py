@@ -35,6 +35,9 @@ def run_all(jobs: Sequence[Callable[[], None]]) -> None:
     The caller works too, and takes what no thread has begun: however many callers there are, none waits for a
     thread to be free.
     """
+    if len(jobs) == 1:
+        jobs[0]()
+        return
     futures = [_threads().submit(job) for job in jobs[1:]]
     try:
         for job in jobs[:1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,11 @@ class MatchOp(Enum):
     REGEX = "=~"
     NOT_REGEX = "!~"
 
+    # There is one of each, and an enumeration's own hash is a call of Python for each look-up of a selection.
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
-class Matcher:
+
+class Matcher(NamedTuple):
     """One condition on a label; an absent label has the value ''. Regexes are RE2 and fully anchored."""
 
     op: MatchOp

@@ -170,7 +170,7 @@ class TenantStore:
             elif self._federated and matcher.name == TENANT_ID:
                 tenants = tuple(tenant for tenant in tenants if _matches(matcher, tenant))
             elif self._federated and matcher.name == ORIGINAL_TENANT_ID:
-                others.append(replace(matcher, name=TENANT_ID))
+                others.append(matcher._replace(name=TENANT_ID))
             else:
                 others.append(matcher)
         return tenants, others

@@ -196,7 +196,7 @@ def finish_rows(
     front of the arrays given, whose contents are lost.
     """
     n_rows = len(cursor)
-    if n_rows and (np.any(cursor < row_starts[:-1]) or np.any(cursor > row_starts[1:])):
+    if n_rows and ((cursor < row_starts[:-1]).any() or (cursor > row_starts[1:]).any()):
         raise ValueError("a cursor lies outside its row")
     offsets = np.empty(n_rows + 1, np.int64)
     longest = int((cursor - row_starts[:-1]).max(initial=0))

@@ -422,7 +422,7 @@ def _selection(
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         timestamps = np.concatenate([part.timestamps for part in done])
         value_bits = np.concatenate([part.value_bits for part in done])
-    filled = np.diff(offsets) > 0
+    filled = offsets[1:] > offsets[:-1]
     if not filled.all():
         labels = labels.take(filled)
         offsets = np.append(offsets[:-1][filled], offsets[-1])

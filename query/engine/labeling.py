@@ -89,7 +89,7 @@ def number(table: LabelTable) -> tuple[Rows, Rows]:
     """
     n = len(table)
     ids = np.zeros(n, dtype=np.int64)
-    if not table.names:
+    if n <= 1 or not table.names:
         return ids, np.zeros(min(n, 1), dtype=np.int64)
     scratch = np.full(1 << (2 * n + 1).bit_length(), -1, dtype=np.int64)
     firsts = np.empty(n, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,12 +165,11 @@ class Sources:
             values = selection.values
             if selection.histograms is not None:
                 values = self._histograms.decoded(values, selection.histograms)
-            # Kernels take writeable arrays only, whether they write or not.
             renamed = Selection(
                 own,
-                np.require(selection.offsets, requirements=("C", "W")),
-                np.require(selection.timestamps, requirements=("C", "W")),
-                np.require(values, requirements=("C", "W")),
+                _for_kernels(selection.offsets),
+                _for_kernels(selection.timestamps),
+                _for_kernels(values),
             )
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
         for place, vector in self._elsewhere.items():
@@ -293,6 +293,12 @@ def _without(selection: Selection, places: NDArray[np.int64]) -> Selection:
         np.delete(selection.timestamps, places),
         np.delete(selection.values, places),
     )
+
+
+def _for_kernels(column: NDArray[Any]) -> NDArray[Any]:
+    """Kernels take contiguous and writeable arrays only, whether they write or not."""
+    flags = column.flags
+    return column if flags.c_contiguous and flags.writeable else np.require(column, requirements=("C", "W"))
 
 
 def _in_fork(table: LabelTable, base: StringPool, fork: StringPool) -> LabelTable:
