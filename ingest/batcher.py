@@ -162,11 +162,11 @@ class Batcher:
         )
         partitions = np.flatnonzero(cuts[:, 3] > cuts[:, 2])
         cuts = cuts[partitions]
-        n_label_bytes = label_offsets[cuts[:, 1]] - label_offsets[cuts[:, 0]]
-        too_large = (
-            max_encoded_bytes(cuts[:, 3] - cuts[:, 2], cuts[:, 1] - cuts[:, 0], n_label_bytes) > MAX_RECORD_BYTES
-        )
-        if too_large.any():
+        # Small groups fit in one record altogether, which is quicker to see.
+        if max_encoded_bytes(self.n_samples, len(declared), int(label_offsets[-1])) > MAX_RECORD_BYTES:
+            n_label_bytes = label_offsets[cuts[:, 1]] - label_offsets[cuts[:, 0]]
+            counts = cuts[:, 3] - cuts[:, 2], cuts[:, 1] - cuts[:, 0], n_label_bytes
+            too_large = max_encoded_bytes(*counts) > MAX_RECORD_BYTES
             pieces = [
                 _pieces(cut, sizes) if large else [cut]
                 for cut, large in zip(cuts.tolist(), too_large, strict=True)
