@@ -35,13 +35,13 @@ def run_all(jobs: Sequence[Callable[[], None]]) -> None:
     The caller works too, and takes what no thread has begun: however many callers there are, none waits for a
     thread to be free.
     """
-    if len(jobs) == 1:
-        jobs[0]()
+    if len(jobs) <= 1:
+        for job in jobs:
+            job()
         return
     futures = [_threads().submit(job) for job in jobs[1:]]
     try:
-        for job in jobs[:1]:
-            job()
+        jobs[0]()
         for future, job in zip(reversed(futures), reversed(jobs), strict=False):
             if future.cancel():
                 job()

@@ -93,7 +93,7 @@ def _check_cache_folder() -> None:
 _SELDOM = (
     "attached",
     "deletion",
-    "histogram",
+    "histogram_",
     "native_",
     "otlp",
     "prometheus_chunk",
@@ -107,7 +107,7 @@ def preload_in_background() -> None:
     """Load what writes and queries of floats need from the cache, so that no request has to wait for it.
 
     Of the modules that this process has imported, which are fewer in a tier of its own. The first request with
-    histograms, OTLP or deletions waits for 10 to 40 ms for each kernel, instead of every start for all of them.
+    native histograms, OTLP or deletions waits 10 to 40 ms for each kernel, instead of every start for all of them.
     """
     seldom = tuple(f"common.kernels.{name}" for name in _SELDOM)
     usual = [kernel for kernel in jit.all_kernels() if not kernel.name.startswith(seldom)]

@@ -21,7 +21,17 @@ def test_a_start_loads_the_kernels_of_floats_and_leaves_those_that_are_seldom_ne
         if thread.name == "preload":
             thread.join()
     modules = {name.split(".")[2] for name in loaded}
-    assert modules >= {"remote_write", "record", "head", "block", "index", "select", "functions", "aggregate"}
+    assert modules >= {
+        "remote_write",
+        "record",
+        "head",
+        "block",
+        "index",
+        "select",
+        "functions",
+        "aggregate",
+        "histogram",
+    }
     assert not modules & {"native_ops", "histogram_codec", "otlp", "deletion", "remote_read"}
 
 
