@@ -128,6 +128,9 @@ class Writer:
                 if self._stop.is_set():
                     raise Stop
             objects.extend(future.result() for future in under_way)
+            # What is small is under way to its last piece before anybody could have asked for an end.
+            if self._stop.is_set():
+                raise Stop
         finally:
             for future in under_way:
                 future.cancel()

@@ -201,7 +201,12 @@ def test_a_target_that_fails_leaves_no_backup_and_what_was_sent_is_kept(
     assert choose(target, None).is_whole
 
 
-def test_a_backup_is_given_up_when_it_is_to_stop(giver: Giver, target: MemoryTarget) -> None:
+@pytest.mark.parametrize("least_bytes", [200, 1 << 20], ids=["many pieces", "one piece"])
+def test_a_backup_is_given_up_when_it_is_to_stop(
+    giver: Giver, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch, least_bytes: int
+) -> None:
+    monkeypatch.setattr(pieces_module, "LEAST_BYTES", least_bytes)
+    giver.node.store.wait_caught_up(10)
     stop = threading.Event()
     target.before = lambda what, name: what == "put" and name.startswith("objects/") and stop.set()
     with Writer(target, "20261128T070000Z", 2, stop=stop) as writer, pytest.raises(Stop):
