@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from common.histograms import Histograms, take
+from common.kernels.jit import for_kernels
 from common.kernels.json_result import POINT_BYTES, write_rows
 from common.labels import LabelTable
 from common.parallel import in_order
@@ -190,8 +191,8 @@ def _rows(
 ) -> tuple[bytes, NDArray[np.int64]]:
     """The points of each row behind its head and before the tail; where each row ends."""
     first, last = int(offsets[0]), int(offsets[-1])
-    part = np.require(values[first:last], requirements=("C", "W"))
-    times = np.require(timestamps[first:last], requirements=("C", "W"))
+    part = for_kernels(values[first:last])
+    times = for_kernels(timestamps[first:last])
     ends = np.empty(offsets.size - 1, dtype=np.int64)
     out = np.empty(part.size * POINT_BYTES + len(heads) + ends.size * len(tail), dtype=np.uint8)
     texts = np.frombuffer(heads, dtype=np.uint8), head_ends, np.frombuffer(bytearray(tail), dtype=np.uint8)

@@ -19,6 +19,7 @@ from common.errors import CorruptError
 from common.histograms import EncodedHistograms
 from common.kernels.crc32c import crc32c
 from common.kernels.histogram_chunk import BYTES_PER_BYTE, HISTOGRAM_BYTES
+from common.kernels.jit import for_kernels
 from common.kernels.prometheus_chunk import CHUNK_BYTES, MAX_SAMPLES, SAMPLE_BYTES, write_chunks
 from common.labels import LabelTable, uvarint
 from common.protobuf import delimited
@@ -120,10 +121,10 @@ def _encode(selection: Selection, pieces: _Pieces, first: int, last: int) -> tup
         pieces.firsts[first:last],
         pieces.lasts[first:last],
         pieces.histograms[first:last],
-        np.require(selection.timestamps, requirements=("C", "W")),
-        np.require(selection.values, requirements=("C", "W")).view(np.uint64),
-        np.require(histograms.offsets, requirements=("C", "W")),
-        np.require(histograms.data, requirements=("C", "W")),
+        for_kernels(selection.timestamps),
+        for_kernels(selection.values).view(np.uint64),
+        for_kernels(histograms.offsets),
+        for_kernels(histograms.data),
         out,
         ends,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import Response
 
 from common.errors import CallerError
+from common.kernels.jit import for_kernels
 from common.kernels.remote_read import SAMPLE_BYTES, write_samples
 from common.labels import uvarint
 from common.protobuf import Malformed, delimited, fields, signed
@@ -163,15 +164,15 @@ def answer(store: SeriesStore, request: ReadRequest, budget: Budget, max_bytes: 
 
 def time_series(selection: Selection) -> Iterator[bytes]:
     """TimeSeries messages in the order of their labels, each as field 1: of a QueryResult, or a WriteRequest."""
-    offsets, times = selection.offsets, np.require(selection.timestamps, requirements=("C", "W"))
-    bits = np.require(selection.values, requirements=("C", "W")).view(np.uint64)
+    offsets, times = selection.offsets, for_kernels(selection.timestamps)
+    bits = for_kernels(selection.values).view(np.uint64)
     left_out = np.zeros(len(times), dtype=np.bool_)
     histograms = selection.histograms
     if histograms is not None:
         left_out[histograms.positions] = True
     out = np.empty(SAMPLE_BYTES * len(times), dtype=np.uint8)
     ends = np.empty(len(offsets) - 1, dtype=np.int64)
-    write_samples(np.require(offsets, requirements=("C", "W")), times, bits, left_out, out, ends)
+    write_samples(for_kernels(offsets), times, bits, left_out, out, ends)
     starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
     rows = order(selection.labels)
     for row, labels in zip(rows.tolist(), remote_chunks.label_fields(selection.labels, rows), strict=True):

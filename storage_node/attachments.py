@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from common.attachments import Attachments, Kind
 from common.errors import CorruptError
 from common.kernels.attached import locate
+from common.kernels.jit import for_kernels
 from common.store import MAX_TIME_MS, MIN_TIME_MS
 from storage_node import keys
 from storage_node.disk import Batch, Disk
@@ -393,7 +394,7 @@ def positions_of(
     """Places of histograms among samples by row, ascending, and their rows, without those that have no sample."""
     positions = np.empty(len(rows), dtype=np.int64)
     where = row_of_sno[rows.snos].astype(np.int64)
-    times, bits = np.require(rows.times, requirements="W"), np.require(rows.fingerprints, requirements="W")
+    times, bits = for_kernels(rows.times), for_kernels(rows.fingerprints)
     locate(where, times, bits, offsets, timestamps, value_bits, positions)
     found, places = np.unique(positions, return_index=True)
     first = int(np.searchsorted(found, 0))

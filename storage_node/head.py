@@ -15,6 +15,8 @@ _GROWTH = 4
 _LEAST_ROOM = 1024
 _SCAN_FRACTION = 16
 """A read of more than one in so many series scans the head instead of following chains."""
+_SAMPLES_FOUND = 1024
+"""Samples of a series for which there is room at first: all of the head would be much memory for a few of them."""
 BLOCK_SAMPLES = 4096
 """The times of so many samples are summed up, for reads to know which part of the head they need."""
 
@@ -102,16 +104,30 @@ class HeadReader:
         self._part = view.part(min_time, max_time)
         self.scans = len(tails) * _SCAN_FRACTION > n_series
         """Whether many series are read: only then it is looked at which row a series has."""
-        self._counts: NDArray[np.int64] = np.zeros(len(tails), dtype=np.int64)
+        self._found: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
 
     def count(self, row_of_sno: NDArray[np.int32], first_row: int) -> NDArray[np.int64]:
         """Number of samples of each row, int64 (n_rows,). row_of_sno may count its rows from `first_row`."""
-        nothing = np.zeros(0, dtype=np.int64)
-        if len(self._view):
-            counts = np.zeros(first_row + len(self._tails), dtype=np.int64) if self.scans else self._counts
-            self._run(row_of_sno, True, counts, nothing, nothing, nothing.view(np.uint64))
-            self._counts = counts[first_row:] if self.scans else counts
-        return self._counts
+        first, last = self._part
+        n_before = first_row if self.scans else 0
+        counts = np.zeros(n_before + len(self._tails), dtype=np.int64)
+        if first < last and self.scans:
+            nothing = np.zeros(0, dtype=np.int64)
+            self._scan(row_of_sno, True, counts, nothing, nothing, nothing.view(np.uint64))
+        elif first < last:
+            room = min(last - first, len(self._tails) * _SAMPLES_FOUND)
+            n_found = self._find(counts, room)
+            if n_found > room:
+                counts[:] = 0
+                self._find(counts, n_found)
+        return counts[n_before:]
+
+    def _find(self, counts: NDArray[np.int64], room: int) -> int:
+        view, found = self._view, np.empty(room, dtype=np.uint64)
+        columns = view.previous, self._part[0], view.timestamps
+        n_found = int(kernels.find_in_chains(self._tails, *columns, *self._range, counts, found))
+        self._found = found[:n_found]
+        return n_found
 
     def collect(
         self,
@@ -122,11 +138,14 @@ class HeadReader:
         value_bits: NDArray[np.uint64],
     ) -> None:
         """Put the samples at cursor[first_row:], which moves on."""
-        if len(self._view):
-            part = cursor if self.scans else cursor[first_row : first_row + len(self._tails)]
-            self._run(row_of_sno, False, self._counts, part, timestamps, value_bits)
+        view, (first, last) = self._view, self._part
+        if first < last and self.scans:
+            self._scan(row_of_sno, False, np.zeros(0, dtype=np.int64), cursor, timestamps, value_bits)
+        elif len(self._found):
+            places = cursor[first_row : first_row + len(self._tails)]
+            kernels.put_found(self._found, view.timestamps, view.value_bits, places, timestamps, value_bits)
 
-    def _run(
+    def _scan(
         self,
         row_of_sno: NDArray[np.int32],
         counting: bool,
@@ -135,11 +154,7 @@ class HeadReader:
         timestamps: NDArray[np.int64],
         value_bits: NDArray[np.uint64],
     ) -> None:
-        view = self._view
-        first, last = self._part
+        view, part = self._view, slice(*self._part)
+        columns = view.snos[part], view.timestamps[part], view.value_bits[part]
         rest = *self._range, counting, counts, cursor, timestamps, value_bits
-        if self.scans:
-            part = slice(first, last)
-            kernels.collect_scan(row_of_sno, view.snos[part], view.timestamps[part], view.value_bits[part], *rest)
-        else:
-            kernels.collect_chains(self._tails, view.previous, first, view.timestamps, view.value_bits, *rest)
+        kernels.collect_scan(row_of_sno, *columns, *rest)

@@ -14,6 +14,9 @@ ACCEPTED, DUPLICATE, LATE, TOO_OLD, PENDING = range(5)
 """Positions in `outcomes`."""
 N_OUTCOMES = 5
 
+LANES = 8
+"""Chains that are followed at the same time."""
+
 UNKNOWN_REF = -1
 OTHER_WINDOW = -2
 
@@ -113,38 +116,61 @@ def apply_samples(
     return n_head
 
 
-@kernel(
-    "void(uint32[::1], uint32[::1], int64, int64[::1], uint64[::1], int64, int64, boolean, "
-    "int64[::1], int64[::1], int64[::1], uint64[::1])"
-)
-def collect_chains(
-    tails, previous, first, times, bits, min_time, max_time, counting, counts, cursor, times_out, bits_out
-):
-    """Samples of a few series, by the chain of each from its last sample back.
+@kernel("int64(uint32[::1], uint32[::1], int64, int64[::1], int64, int64, int64[::1], uint64[::1])")
+def find_in_chains(tails, previous, first, times, min_time, max_time, counts, found):
+    """Where the samples of a few series are, by the chain of each from its last sample back; return their number.
 
-    tails: (n_rows,), position of the last sample or NONE; previous, times, bits: columns of the head.
+    tails: (n_rows,), position of the last sample or NONE; previous, times: columns of the head.
     first: the caller knows that no sample before this position is in the range; chains end there.
-    counting: only set counts (n_rows,) to the number of samples in [min_time, max_time]. Otherwise put them, in
-    order of arrival, at cursor (n_rows,), which moves on; counts must come from the same call with counting.
+    counts: (n_rows,), samples of each row in [min_time, max_time], set from zeros. found: row and position of
+    each, `row << 32 | position`, the last sample of a row first. What finds no room there is only counted.
+
+    Each step of a chain waits for memory, so LANES of them are followed at the same time.
     """
-    for row in range(tails.size):
-        at = tails[row]
-        if counting:
-            count = 0
-            while at != NONE and at >= first:
+    positions = np.empty(LANES, dtype=np.uint32)
+    rows = np.empty(LANES, dtype=np.int64)
+    n_found = 0
+    n_lanes = 0
+    next_row = 0
+    while next_row < tails.size and n_lanes < LANES:
+        positions[n_lanes] = tails[next_row]
+        rows[n_lanes] = next_row
+        n_lanes += 1
+        next_row += 1
+    while n_lanes > 0:
+        lane = 0
+        while lane < n_lanes:
+            at = positions[lane]
+            if at != NONE and at >= first:
+                positions[lane] = previous[at]
                 if min_time <= times[at] <= max_time:
-                    count += 1
-                at = previous[at]
-            counts[row] = count
-        else:
-            out = cursor[row] + counts[row]
-            cursor[row] = out
-            while at != NONE and at >= first:
-                if min_time <= times[at] <= max_time:
-                    out -= 1
-                    times_out[out] = times[at]
-                    bits_out[out] = bits[at]
-                at = previous[at]
+                    row = rows[lane]
+                    counts[row] += 1
+                    if n_found < found.size:
+                        found[n_found] = np.uint64(row) << np.uint64(32) | np.uint64(at)
+                    n_found += 1
+                lane += 1
+            elif next_row < tails.size:
+                positions[lane] = tails[next_row]
+                rows[lane] = next_row
+                next_row += 1
+            else:
+                n_lanes -= 1
+                positions[lane] = positions[n_lanes]
+                rows[lane] = rows[n_lanes]
+    return n_found
+
+
+@kernel("void(uint64[::1], int64[::1], uint64[::1], int64[::1], int64[::1], uint64[::1])")
+def put_found(found, times, bits, cursor, times_out, bits_out):
+    """Put the samples that `find_in_chains` has found at cursor (n_rows,), which moves on, in order of arrival."""
+    for i in range(found.size - 1, -1, -1):
+        row = np.int64(found[i] >> np.uint64(32))
+        at = np.int64(found[i] & np.uint64(0xFFFFFFFF))
+        out = cursor[row]
+        cursor[row] = out + 1
+        times_out[out] = times[at]
+        bits_out[out] = bits[at]
 
 
 @kernel(
@@ -152,9 +178,11 @@ def collect_chains(
     "int64[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def collect_scan(row_of_sno, snos, times, bits, min_time, max_time, counting, counts, cursor, times_out, bits_out):
-    """Samples of many series, by a scan over the head; otherwise like `collect_chains`.
+    """Samples of many series, by a scan over the head.
 
-    row_of_sno: (n_series,), row of each series or -1. counts is set from zeros by counting, else not used.
+    row_of_sno: (n_series,), row of each series or -1; snos, times, bits: columns of the head.
+    counting: only set counts (n_rows,), from zeros, to the number of samples in [min_time, max_time]. Otherwise
+    put them, in order of arrival, at cursor (n_rows,), which moves on.
     """
     for i in range(snos.size):
         row = row_of_sno[snos[i]]

@@ -11,8 +11,8 @@ source, so that an edited helper can never leave a stale caller behind.
     @kernel("int64(uint8[::1], int64[::1])")
     def walk(data, out): ...
 
-Arrays in signatures are C-contiguous (`[::1]`); the caller sees to it. A kernel must not call a kernel, only
-devices. With NUMBA_DISABLE_JIT=1 both decorators leave plain Python.
+Arrays in signatures are C-contiguous (`[::1]`); the caller sees to it (`for_kernels`). A kernel must not call a
+kernel, only devices. With NUMBA_DISABLE_JIT=1 both decorators leave plain Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = TypeVar("Column", bound=NDArray[Any])
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 _kernels: list[Kernel] = []
@@ -102,6 +107,12 @@ def inlined(function: Callable[..., Any]) -> Device:
     Others may become functions that count references to their arrays, which takes as long as writing ten digits.
     """
     return Device(function, forceinline=True)
+
+
+def for_kernels(column: Column) -> Column:
+    """The column as kernels take it, contiguous and writeable, whether they write or not; a copy if need be."""
+    flags = column.flags
+    return column if flags.c_contiguous and flags.writeable else np.require(column, requirements=("C", "W"))
 
 
 def all_kernels() -> list[Kernel]:

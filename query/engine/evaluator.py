@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from common.kernels.jit import for_kernels
 from common.labels import StringPool
 from query.engine.aggregation import aggregate
 from query.engine.binary import binary
@@ -219,8 +220,8 @@ def _writeable(vector: Vector) -> Vector:
         return vector
     return replace(
         vector,
-        values=np.require(values, requirements=("C", "W")),
-        present=np.require(present, requirements=("C", "W")),
+        values=for_kernels(values),
+        present=for_kernels(present),
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.kernels.jit import for_kernels
 from common.kernels.select import interpolate, look_back
 from common.labels import LabelTable, StringPool
 from common.parallel import in_rows
@@ -167,9 +167,9 @@ class Sources:
                 values = self._histograms.decoded(values, selection.histograms)
             renamed = Selection(
                 own,
-                _for_kernels(selection.offsets),
-                _for_kernels(selection.timestamps),
-                _for_kernels(values),
+                for_kernels(selection.offsets),
+                for_kernels(selection.timestamps),
+                for_kernels(values),
             )
             self._fetched.setdefault(matchers, []).append((start_ms, end_ms, renamed))
         for place, vector in self._elsewhere.items():
@@ -293,12 +293,6 @@ def _without(selection: Selection, places: NDArray[np.int64]) -> Selection:
         np.delete(selection.timestamps, places),
         np.delete(selection.values, places),
     )
-
-
-def _for_kernels(column: NDArray[Any]) -> NDArray[Any]:
-    """Kernels take contiguous and writeable arrays only, whether they write or not."""
-    flags = column.flags
-    return column if flags.c_contiguous and flags.writeable else np.require(column, requirements=("C", "W"))
 
 
 def _in_fork(table: LabelTable, base: StringPool, fork: StringPool) -> LabelTable:

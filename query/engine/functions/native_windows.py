@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.histograms import Histograms, concatenate, room, take
 from common.kernels import native_range as kernels
 from common.kernels import window
+from common.kernels.jit import for_kernels
 from common.labels import METRIC_NAME, LabelTable
 from query.engine.functions.registry import range_of, span_of, vector_of
 from query.engine.native import ops
@@ -304,4 +305,4 @@ def _blocks(context: Context, sizes: NDArray[np.int64]) -> Iterator[slice]:
 
 
 def _writeable(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    return tuple(np.require(array, requirements=("C", "W")) for array in arrays)
+    return tuple(for_kernels(array) for array in arrays)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.histograms import HINT_GAUGE, Histograms, room, take
 from common.kernels import native_ops as kernels
+from common.kernels.jit import for_kernels
 from common.kernels.native_core import CLASH, INCOMPATIBLE, RECONCILED
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -170,7 +171,7 @@ def buckets(
 
 def table(histograms: Histograms) -> tuple[NDArray[Any], ...]:
     """Kernels take writeable arrays only, whether they write or not."""
-    return tuple(np.require(column, requirements=("C", "W")) for column in histograms.columns())
+    return tuple(for_kernels(column) for column in histograms.columns())
 
 
 def _each(histograms: Histograms, function: np.ufunc, numbers: Floats) -> Histograms:

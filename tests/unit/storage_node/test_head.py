@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from storage_node import head as storage_head
 from storage_node.head import BLOCK_SAMPLES, HeadReader, SampleBuffer
 
 N_SERIES = 200
@@ -69,6 +70,13 @@ def test_a_read_finds_every_sample_of_its_range_whatever_the_order_of_arrival(la
                 (-200_000, now),
             ):
                 assert head.read(snos, low, high) == head.expected(snos, low, high)
+
+
+def test_a_series_with_more_samples_than_most_is_found_whole() -> None:
+    head = Head()
+    n = 3 * storage_head._SAMPLES_FOUND
+    head.add(np.where(np.arange(n) % 10 < 9, 7, 8), np.arange(n))
+    assert head.read([7, 8], 5, n - 5) == head.expected([7, 8], 5, n - 5)
 
 
 def test_a_read_of_the_latest_samples_looks_at_little_of_the_head() -> None:

@@ -108,23 +108,53 @@ def test_chains_and_scans_find_the_same_samples() -> None:
     row_of_sno = np.array([1, -1, 0], dtype=np.int32)
     found = []
     for scan in (True, False):
-        counts = np.zeros(2, dtype=I64)
-        nothing = np.zeros(0, dtype=I64)
-        out_times, out_bits = np.zeros(n, dtype=I64), np.zeros(n, dtype=U64)
-        cursor = nothing
-        for counting in (True, False):
-            rest = (times, bits, 3, 50, counting, counts, cursor, out_times, out_bits)
-            if scan:
-                kernels.collect_scan(row_of_sno, snos, *rest)
-            else:
-                kernels.collect_chains(columns.tails[wanted], previous, 0, *rest)
-            cursor = np.concatenate(([0], np.cumsum(counts)[:-1])) if counting else cursor
+        counts, where = np.zeros(2, dtype=I64), np.zeros(n, dtype=U64)
+        nothing, out_times, out_bits = np.zeros(0, dtype=I64), np.zeros(n, dtype=I64), np.zeros(n, dtype=U64)
+        if scan:
+            columns_of_scan = row_of_sno, snos, times, bits, 3, 50
+            kernels.collect_scan(*columns_of_scan, True, counts, nothing, out_times, out_bits)
+        else:
+            n_found = kernels.find_in_chains(columns.tails[wanted], previous, 0, times, 3, 50, counts, where)
+            assert n_found == counts.sum()
+        cursor = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        if scan:
+            kernels.collect_scan(*columns_of_scan, False, nothing, cursor, out_times, out_bits)
+        else:
+            kernels.put_found(where[:n_found], times, bits, cursor, out_times, out_bits)
         found.append((counts.tolist(), out_times.tolist(), out_bits.tolist(), cursor.tolist()))
     expected = [
         (t, b) for sno in (2, 0) for s, t, b in zip(snos, times, bits, strict=True) if s == sno and 3 <= t <= 50
     ]
     assert found[0] == found[1]
     assert list(zip(found[0][1], found[0][2], strict=True))[: len(expected)] == expected
+
+
+def test_chains_of_more_series_than_are_followed_at_a_time_are_found_whole() -> None:
+    random = np.random.default_rng(4)
+    n_series, n = 3 * kernels.LANES + 1, 400
+    # One series in four has no sample.
+    snos = random.integers(0, n_series, n)
+    snos -= snos % 4 == 0
+    times, bits = random.integers(0, 100, n), np.arange(n, dtype=U64)
+    tails, previous = np.full(n_series + 1, NONE, dtype=U32), np.full(n, NONE, dtype=U32)
+    for at, sno in enumerate(snos.tolist()):
+        previous[at], tails[sno] = tails[sno], at
+    for first in (0, 170):
+        counts, found = np.zeros(n_series, dtype=I64), np.zeros(n - first, dtype=U64)
+        n_found = kernels.find_in_chains(tails[:n_series], previous, first, times, 10, 80, counts, found)
+        expected = [
+            [at for at in range(first, n) if snos[at] == sno and 10 <= times[at] <= 80] for sno in range(n_series)
+        ]
+        assert counts.tolist() == [len(positions) for positions in expected]
+        too_few, again = np.zeros_like(counts), found[:5].copy()
+        assert kernels.find_in_chains(tails[:n_series], previous, first, times, 10, 80, too_few, again) == n_found
+        assert (too_few.tolist(), again.tolist()) == (counts.tolist(), found[:5].tolist())
+        out_times, out_bits = np.zeros(n_found, dtype=I64), np.zeros(n_found, dtype=U64)
+        cursor = np.cumsum(counts) - counts
+        kernels.put_found(found[:n_found], times, bits, cursor, out_times, out_bits)
+        assert out_bits.tolist() == [at for positions in expected for at in positions]
+        assert out_times.tolist() == times[out_bits.astype(I64)].tolist()
+        assert cursor.tolist() == np.cumsum(counts).tolist()
 
 
 def test_late_samples_are_new_once() -> None:
