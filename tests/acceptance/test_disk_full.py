@@ -20,6 +20,8 @@ pytestmark = pytest.mark.acceptance
 
 MIB = 1 << 20
 SMALL_MIB = 48
+LEFT_MIB = 3
+"""Of the small disk, when the load begins."""
 
 
 class NoisyLoad(Load):
@@ -63,7 +65,7 @@ def test_writes_stop_with_a_reason_reads_go_on_and_nothing_acknowledged_is_lost(
             (small / what).mkdir()
             (data / what).symlink_to(small / what)
         ballast = small / "ballast"
-        ballast.write_bytes(bytes((SMALL_MIB - 6) * MIB))
+        ballast.write_bytes(bytes((SMALL_MIB - LEFT_MIB) * MIB))
         server = server_with(tmp_path, data)
         with running(server):
             server.start_and_wait()
