@@ -127,16 +127,10 @@ def find_in_chains(tails, previous, first, times, min_time, max_time, counts, fo
 
     Each step of a chain waits for memory, so LANES of them are followed at the same time.
     """
-    positions = np.empty(LANES, dtype=np.uint32)
-    rows = np.empty(LANES, dtype=np.int64)
+    positions = tails[:LANES].copy()
+    rows = np.arange(positions.size)
     n_found = 0
-    n_lanes = 0
-    next_row = 0
-    while next_row < tails.size and n_lanes < LANES:
-        positions[n_lanes] = tails[next_row]
-        rows[n_lanes] = next_row
-        n_lanes += 1
-        next_row += 1
+    n_lanes = next_row = positions.size
     while n_lanes > 0:
         lane = 0
         while lane < n_lanes:

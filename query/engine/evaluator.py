@@ -218,11 +218,7 @@ def _writeable(vector: Vector) -> Vector:
     values, present = vector.values, vector.present
     if values.flags.writeable and present.flags.writeable:
         return vector
-    return replace(
-        vector,
-        values=for_kernels(values),
-        present=for_kernels(present),
-    )
+    return replace(vector, values=for_kernels(values), present=for_kernels(present))
 
 
 def _nothing(pool: StringPool) -> Vector:
