@@ -2,26 +2,30 @@
 
     python -m bench.bench_json --http [--small]
 
-A `tabor run` with 10,000 counters, a range query of 301 steps: count() of the matrix, and the matrix. Each is
-asked for once before, so that caches are warm, and then in turns; seconds until the last byte has been read are
-medians, CPU seconds are the server's, means. The last line is a checksum of the matrices.
+Servers with 10,000 counters of each name, a range query of 301 steps: count() of the matrix, and the matrix, and
+what the second takes more than the first. Each is asked for once before, so that caches are warm, and then in
+turns; seconds until the last byte has been read are medians, CPU seconds are the server's, means. Besides `tabor
+run` these are the peers that are installed, and one that computes nothing and sends the same bytes again and
+again. The last line is a checksum of Tabor's matrices.
 """
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import statistics
+import sys
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from bench.requests import Request, Template, encode_labels
 from bench.sender import send
-from bench.servers import Server, tabor
+from bench.servers import SERVERS, Server
 
 START_MS, STEP_MS = 1_790_000_000_000, 15_000
 N_STEPS, WINDOW_STEPS = 301, 20
@@ -52,7 +56,8 @@ def requests_of(n_series: int) -> list[Request]:
 def ask(port: int, query: str, *, keep: bool = False) -> tuple[float, int, bytes]:
     """Seconds until the last byte, the number of bytes with headers and sizes of chunks, and they themselves."""
     end_ms = START_MS + (N_STEPS - 1) * STEP_MS
-    parameters = {"query": query, "start": START_MS / 1000, "end": end_ms / 1000, "step": STEP_MS / 1000}
+    times = {"start": START_MS / 1000, "end": end_ms / 1000, "step": STEP_MS / 1000}
+    parameters = {"query": query, "nocache": 1, **times}
     path = f"/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
     begin, size, kept, first = time.perf_counter(), 0, bytearray(), b""
     room = memoryview(bytearray(_READ_BYTES))
@@ -75,34 +80,47 @@ def _figures(server: Server, query: str) -> tuple[float, float]:
     return seconds, server.cpu_s() - cpu_s
 
 
-def bench(n_series: int, rounds: int) -> str:
-    """Measure all queries; returns a checksum of the matrices."""
-    checksum = hashlib.blake2b(digest_size=8)
+def bench(n_series: int, rounds: int, peers: Sequence[str] = ()) -> str:
+    """Measure all queries; returns a checksum of Tabor's matrices."""
+    checksum = blake2b(digest_size=8)
+    print(f"{'':<36}{'count()':>10}{'matrix':>10}{'more':>10}{'CPU':>10}{'CPU':>10}{'more':>10}")
     with tempfile.TemporaryDirectory() as folder:
-        server = tabor(Path(folder))
-        try:
-            server.start()
+        for name in (*peers, "tabor"):
+            _measure(SERVERS[name](Path(folder)), n_series, rounds, checksum)
+        _measure(_constant(Path(folder)), 0, rounds, checksum)
+    return checksum.hexdigest()
+
+
+def _constant(root: Path) -> Server:
+    """No database: the floor of what HTTP takes."""
+    options = ["--host", "127.0.0.1", "--port", "{port}", "--no-access-log", "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "bench.constant_answers:answer", *options]
+    return Server("constant", command, root / "constant", lambda *_: None, ())
+
+
+def _measure(server: Server, n_series: int, rounds: int, checksum: blake2b) -> None:
+    try:
+        server.start()
+        if n_series:
             sent = send(server.port, "/api/v1/write", requests_of(n_series))
             if sent.refused:
                 raise RuntimeError(sent.refused)
-            print(f"{'':<24}{'count()':>10}{'matrix':>10}{'÷':>6}{'CPU':>10}{'CPU':>9}{'÷':>6}{'':>8}")
-            for query in QUERIES:
-                ask(server.port, f"count({query})")
-                _, n_bytes, answer = ask(server.port, query, keep=True)
-                pairs = [(_figures(server, f"count({query})"), _figures(server, query)) for _ in range(rounds)]
-                few, many = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
-                wall = statistics.median(few[0]), statistics.median(many[0])
-                cpu = statistics.mean(few[1]), statistics.mean(many[1])
-                print(
-                    f"{query:<24}{wall[0]:>8.3f} s{wall[1]:>8.3f} s{wall[1] / wall[0]:>6.1f}"
-                    f"{cpu[0]:>8.3f} s{cpu[1]:>7.3f} s{cpu[1] / max(cpu[0], 0.001):>6.1f}{n_bytes / 1e6:>5.0f} MB",
-                    flush=True,
-                )
+            server.flush(server, START_MS + N_STEPS * STEP_MS)
+        for query in QUERIES if n_series else QUERIES[:1]:
+            ask(server.port, f"count({query})")
+            _, n_bytes, answer = ask(server.port, query, keep=True)
+            pairs = [(_figures(server, f"count({query})"), _figures(server, query)) for _ in range(rounds)]
+            few, many = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
+            wall = statistics.median(few[0]), statistics.median(many[0])
+            cpu = statistics.mean(few[1]), statistics.mean(many[1])
+            texts = (f"{one:>8.3f} s" for pair in (wall, cpu) for one in (*pair, pair[1] - pair[0]))
+            what = f"{server.name} {query if n_series else ''}"
+            print(f"{what:<36}{''.join(texts)}{n_bytes / 1e6:>5.0f} MB", flush=True)
+            if server.name == "tabor":
                 checksum.update(body_of(answer))
-            server.stop()
-        finally:
-            server.kill()
-    return checksum.hexdigest()
+        server.stop()
+    finally:
+        server.kill()
 
 
 def body_of(answer: bytes) -> bytes:
