@@ -11,14 +11,15 @@ again. The last line is a checksum of Tabor's matrices.
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import statistics
 import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,47 +81,56 @@ def _figures(server: Server, query: str) -> tuple[float, float]:
     return seconds, server.cpu_s() - cpu_s
 
 
-def bench(n_series: int, rounds: int, peers: Sequence[str] = ()) -> str:
-    """Measure all queries; returns a checksum of Tabor's matrices."""
-    checksum = blake2b(digest_size=8)
+def bench(n_series: int, rounds: int, servers: Sequence[str] = ("tabor",)) -> str:
+    """Measure all queries on these servers; returns a checksum of Tabor's matrices."""
+    checksum = hashlib.blake2b(digest_size=8)
+    requests = requests_of(n_series)
     print(f"{'':<36}{'count()':>10}{'matrix':>10}{'more':>10}{'CPU':>10}{'CPU':>10}{'more':>10}")
     with tempfile.TemporaryDirectory() as folder:
-        for name in (*peers, "tabor"):
-            _measure(SERVERS[name](Path(folder)), n_series, rounds, checksum)
-        _measure(_constant(Path(folder)), 0, rounds, checksum)
+        for name in servers:
+            with _running(SERVERS[name](Path(folder))) as server:
+                sent = send(server.port, "/api/v1/write", requests)
+                if sent.refused:
+                    raise RuntimeError(sent.refused)
+                server.flush(server, START_MS + N_STEPS * STEP_MS)
+                for query in QUERIES:
+                    answer = _compare(server, query, rounds)
+                    if name == "tabor":
+                        checksum.update(body_of(answer))
+        with _running(_constant(Path(folder))) as server:
+            _compare(server, "70 MB", rounds)
     return checksum.hexdigest()
 
 
 def _constant(root: Path) -> Server:
     """No database: the floor of what HTTP takes."""
-    options = ["--host", "127.0.0.1", "--port", "{port}", "--no-access-log", "--log-level", "warning"]
+    options = ["--host", "127.0.0.1", "--port", "{port}", "--lifespan", "off", "--no-access-log"]
     command = [sys.executable, "-m", "uvicorn", "bench.constant_answers:answer", *options]
     return Server("constant", command, root / "constant", lambda *_: None, ())
 
 
-def _measure(server: Server, n_series: int, rounds: int, checksum: blake2b) -> None:
+@contextmanager
+def _running(server: Server) -> Iterator[Server]:
     try:
         server.start()
-        if n_series:
-            sent = send(server.port, "/api/v1/write", requests_of(n_series))
-            if sent.refused:
-                raise RuntimeError(sent.refused)
-            server.flush(server, START_MS + N_STEPS * STEP_MS)
-        for query in QUERIES if n_series else QUERIES[:1]:
-            ask(server.port, f"count({query})")
-            _, n_bytes, answer = ask(server.port, query, keep=True)
-            pairs = [(_figures(server, f"count({query})"), _figures(server, query)) for _ in range(rounds)]
-            few, many = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
-            wall = statistics.median(few[0]), statistics.median(many[0])
-            cpu = statistics.mean(few[1]), statistics.mean(many[1])
-            texts = (f"{one:>8.3f} s" for pair in (wall, cpu) for one in (*pair, pair[1] - pair[0]))
-            what = f"{server.name} {query if n_series else ''}"
-            print(f"{what:<36}{''.join(texts)}{n_bytes / 1e6:>5.0f} MB", flush=True)
-            if server.name == "tabor":
-                checksum.update(body_of(answer))
+        yield server
         server.stop()
     finally:
         server.kill()
+
+
+def _compare(server: Server, query: str, rounds: int) -> bytes:
+    """Print what count() of a query and the query take; returns the query's answer, with headers."""
+    ask(server.port, f"count({query})")
+    _, n_bytes, answer = ask(server.port, query, keep=True)
+    pairs = [(_figures(server, f"count({query})"), _figures(server, query)) for _ in range(rounds)]
+    few, many = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
+    wall = statistics.median(few[0]), statistics.median(many[0])
+    cpu = statistics.mean(few[1]), statistics.mean(many[1])
+    texts = (f"{one:>8.3f} s" for pair in (wall, cpu) for one in (*pair, pair[1] - pair[0]))
+    what = f"{server.name} {query}"
+    print(f"{what:<36}{''.join(texts)}{n_bytes / 1e6:>5.0f} MB", flush=True)
+    return answer
 
 
 def body_of(answer: bytes) -> bytes:
